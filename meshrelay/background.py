@@ -1,0 +1,110 @@
+"""What runs beside the flow of messages: coroutines that nobody waits for, and many coarse alarms on one timer.
+
+`Alarms` is a hashed wheel: connections set thousands of deadlines (HELLO, idle, heartbeat, resume) that almost never fire,
+and a reactor timer for each would cost memory and a heap operation for each message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from math import ceil
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+__all__ = ["Alarm", "Alarms", "start"]
+
+
+def start(coroutine: Coroutine[Deferred[object], object, object], log: Logger, what: str) -> Deferred[None]:
+    """Run `coroutine` to its end; a failure is logged as "what failed".
+
+    :returns: fires with None when it has ended, never with a failure.
+    """
+
+    def ended(_: object) -> None:
+        return None
+
+    done = Deferred.fromCoroutine(coroutine)
+    return done.addCallbacks(ended, lambda failure: log.failure("{what} failed", failure=failure, what=what))
+
+
+class Alarm:
+    """A call that is due later. Made by `Alarms.call_later`."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self._callback: Callable[[], object] | None = callback
+
+    @property
+    def is_set(self) -> bool:
+        """False: it rang or was cancelled."""
+        return self._callback is not None
+
+    def cancel(self) -> None:
+        """Never ring. Cancelling twice, or after it rang, does nothing."""
+        self._callback = None
+
+    def _ring(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class Alarms:
+    """Any number of alarms on one reactor timer.
+
+    :param clock: its `callLater` is used for the next slot only.
+    :param resolution_seconds: an alarm rings at its time or up to this much later, never before.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, resolution_seconds: float = 0.05) -> None:
+        self._clock = clock
+        self._resolution_seconds = resolution_seconds
+        self._slots: dict[int, list[Alarm]] = {}
+        self._next_slot: int | None = None
+        self._timer: IDelayedCall | None = None
+
+    def now(self) -> float:
+        """Seconds of the clock."""
+        return self._clock.seconds()
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Alarm:
+        """Call `callback` once, `seconds` from now. What it raises is logged."""
+        alarm = Alarm(callback)
+        slot = ceil((self._clock.seconds() + seconds) / self._resolution_seconds)
+        self._slots.setdefault(slot, []).append(alarm)
+        if self._next_slot is None or slot < self._next_slot:
+            self._wait_for(slot)
+        return alarm
+
+    def stop(self) -> None:
+        """Forget all alarms."""
+        self._slots.clear()
+        self._next_slot = None
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _wait_for(self, slot: int) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._next_slot = slot
+        delay = max(0.0, slot * self._resolution_seconds - self._clock.seconds())
+        self._timer = self._clock.callLater(delay, self._slot_due)
+
+    def _slot_due(self) -> None:
+        # Floating point may wake us a hair early; the slot that was waited for is due by definition.
+        passed = int(self._clock.seconds() / self._resolution_seconds)
+        due = sorted(slot for slot in self._slots if slot <= passed or slot == self._next_slot)
+        self._next_slot = None
+        for slot in due:
+            for alarm in self._slots.pop(slot, ()):
+                try:
+                    alarm._ring()
+                except Exception:  # one alarm's bug must not silence the others
+                    self._log.failure("an alarm failed")
+        if self._slots:
+            self._wait_for(min(self._slots))

@@ -1,0 +1,51 @@
+"""The ``meshrelay`` command: one module for each subcommand, imported when it is called.
+
+``check_config``    everything that is wrong with a configuration
+``default_config``  the sample configuration, or its reference page
+``token``           a JWT to try things with
+
+To add one, write a module whose `command` is a `click.Command` and name it in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import click
+
+from meshrelay import __version__
+
+__all__ = ["COMMANDS", "main"]
+
+#: Name of the subcommand -> its module.
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "check-config": "meshrelay.cli.check_config",
+        "default-config": "meshrelay.cli.default_config",
+        "token": "meshrelay.cli.token",
+    }
+)
+
+
+class _LazyGroup(click.Group):
+    """Imports a subcommand when it is asked for, so that ``check-config`` does not wait for a client library."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See `click.Group`."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See `click.Group`."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = import_module(module).command
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="meshrelay")
+def main() -> None:
+    """Try, check and talk to a meshrelay node. The node itself is started by `twistd -n meshrelay`."""

@@ -1,0 +1,235 @@
+"""The client for Twisted programs: methods for the commands of a node, events for what it pushes.
+
+Every method that returns a Deferred can be awaited. What the node refuses comes as the classes of `meshrelay.errors`,
+what happens on the way as those of `meshrelay.client.errors`. A request whose connection breaks fails with
+`ConnectionLost` and is not sent again: the node may have acted upon it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+
+from meshrelay.client.address import parse_url
+from meshrelay.client.connector import Connector, ConnectorState, TokenSource
+from meshrelay.client.events import Connected, Disconnected, Event
+from meshrelay.client.listeners import EventStream, Listeners, WhenFull
+from meshrelay.client.identity import Identity
+from meshrelay.client.options import ClientOptions
+from meshrelay.errors import MalformedPayload, RemoteProtocolError
+from meshrelay.model import check_user_id
+from meshrelay.wire.buffer import PayloadReader
+from meshrelay.wire.commands import (
+    BUILT_IN_VER,
+    CORE_VER,
+    Command,
+    CoreCommand,
+    JoinRandom,
+    NewGroup,
+    decode_created,
+    decode_gid_list,
+    encode_gid_message,
+    encode_join_random,
+    encode_new_group,
+)
+
+__all__ = ["Client"]
+
+E = TypeVar("E", bound=Event)
+R = TypeVar("R")
+
+#: Random bytes of a PING, so that an answer cannot be taken for that of another.
+_PING_BYTES = 8
+
+
+def _decode_gid(payload: bytes) -> str:
+    reader = PayloadReader(payload)
+    group_id = reader.gid("group ID")
+    reader.end("group ID")
+    return group_id
+
+
+class Client:
+    """One user at a node.
+
+    :param url: where the node is: ``tcp://host:port``, ``tls://``, ``ws://host:port/``, ``wss://``, or
+        ``udp+http://host:port`` and ``udp+https://`` (host and port of the node's HTTP).
+    :param user: 1 to 128 bytes of UTF-8; None when a token names the user (not on UDP).
+    :param token: a JWT, or a function that gives a fresh one at each connect: a string, a coroutine or a Deferred.
+    :param acks: tell the node what was received, so that a resume can recover what was lost with a connection.
+    :param resume: after a break go on with the same session.
+    :raises ValueError: the URL or the user is none; the text is fit for the user's eyes.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        url: str,
+        user: str | None = None,
+        *,
+        token: TokenSource = None,
+        acks: bool = True,
+        resume: bool = True,
+        options: ClientOptions | None = None,
+    ) -> None:
+        options = options or ClientOptions()
+        if user is not None:
+            check_user_id(user)
+        self._reactor = reactor
+        self._listeners = Listeners()
+        identity = Identity(user, options.client_name, acks, resume, options.reconnect)
+        self._connector = Connector(reactor, parse_url(url), identity, token, options, self._listeners.tell)
+
+    @property
+    def is_connected(self) -> bool:
+        """True: signed in at this moment."""
+        return self._connector.state is ConnectorState.ONLINE
+
+    def connect(self) -> Deferred[Connected]:
+        """Sign in.
+
+        :returns: fires when signed in. Fails with `ConnectFailed` when the node cannot be reached (with ``retry_first``
+            it is tried again instead), with `SignInRefused` when it does not take the user. Cancelling it ends the try.
+        """
+        return self._connector.connect()
+
+    def close(self) -> Deferred[None]:
+        """Say GOODBYE; the session is over and nothing is kept for a resume. The client may connect again.
+
+        :returns: fires when the connection is closed, two seconds later at most; never fails.
+        """
+        return self._connector.close()
+
+    def ping(self, timeout_seconds: float | None = None) -> Deferred[float]:
+        """Fire with the seconds that a round trip to the node took."""
+        payload = os.urandom(_PING_BYTES)
+        started = self._reactor.seconds()
+
+        def elapsed(answer: bytes) -> float:
+            if answer != payload:
+                raise RemoteProtocolError("the answer to PING does not carry its bytes")
+            seconds: float = self._reactor.seconds() - started
+            return seconds
+
+        answer = self._connector.request(CORE_VER, CoreCommand.PING, payload, False, timeout_seconds)
+        return answer.addCallback(elapsed)
+
+    def create_group(
+        self, *, allow_empty: bool = False, join: bool = True, ttl_seconds: int = 3600, interval_ms: int = 0
+    ) -> Deferred[str]:
+        """Make a group; fires with its ID.
+
+        :param allow_empty: the group stays when its last member leaves.
+        :param join: this user is its first member.
+        :param ttl_seconds: its lifetime, more than 10.
+        :param interval_ms: what is sent within the interval goes out together; below 100 it is 0, which is off.
+        :returns: fails with a `GroupNewError`.
+        """
+        payload = encode_new_group(NewGroup(allow_empty, join, ttl_seconds, interval_ms))
+        return self._ask(Command.GROUP_CREATE, payload, _decode_gid)
+
+    def join_group(self, group_id: str, message: bytes = b"") -> Deferred[None]:
+        """Become a member; the others are told when the message is not empty. Fails with a `GroupJoinError`."""
+        return self._tell_group(Command.GROUP_JOIN, group_id, message, True)
+
+    def leave_group(self, group_id: str, message: bytes = b"") -> Deferred[None]:
+        """Be no member any more; the others are told when the message is not empty. Fails with a `GroupLeaveError`."""
+        return self._tell_group(Command.GROUP_LEAVE, group_id, message, True)
+
+    def join_random_group(
+        self, *, ttl_seconds: int = 3600, allow_empty: bool = False, interval_ms: int = 0, message: bytes = b""
+    ) -> Deferred[tuple[bool, str]]:
+        """Join some group that others made in this way, or make one; the settings are for a group that is made.
+
+        :returns: fires with (was it created, its ID).
+        """
+        payload = encode_join_random(JoinRandom(ttl_seconds, allow_empty, interval_ms, message))
+        return self._ask(Command.GROUP_JOIN_RANDOM, payload, decode_created)
+
+    def list_groups(self) -> Deferred[list[str]]:
+        """Fire with the IDs of this user's groups, newest last."""
+        return self._ask(Command.GROUP_LIST, b"", decode_gid_list)
+
+    def broadcast(self, group_id: str, message: bytes, *, reliable: bool = True) -> Deferred[None]:
+        """Send to the other members; fires when the node has taken it.
+
+        :param reliable: False: members on UDP may miss it.
+        """
+        return self._tell_group(Command.GROUP_BROADCAST, group_id, message, reliable)
+
+    def broadcast_nowait(self, group_id: str, message: bytes, *, reliable: bool = True) -> None:
+        """Send to the other members without an answer: the fastest way, and errors of the node are not told.
+
+        :raises DeliveryError: nothing was sent: `NotConnected`, or `UnsentFull` (then wait for `when_drained`).
+        :raises MessageTooLarge: nothing was sent.
+        """
+        payload = encode_gid_message(group_id, message)
+        self._connector.send(BUILT_IN_VER, Command.GROUP_BROADCAST, payload, reliable)
+
+    def request(
+        self, ver: int, cmd: int, payload: bytes = b"", *, reliable: bool = True, timeout_seconds: float | None = None
+    ) -> Deferred[bytes]:
+        """Run a command of the application; fires with the payload of its answer.
+
+        :param ver: 2 to 255 for the application's commands.
+        :param reliable: whether pushes that the command causes must arrive.
+        :param timeout_seconds: longest wait; None = the option's.
+        :returns: fails with `Refused`, `UnknownCommand`, `TimedOut`, ..., or a `DeliveryError`. Cancelling it only
+            stops the waiting.
+        """
+        return self._connector.request(ver, cmd, payload, reliable, timeout_seconds)
+
+    def send(self, ver: int, cmd: int, payload: bytes = b"", *, reliable: bool = True) -> None:
+        """As `request`, without an answer. Raises as `broadcast_nowait` does."""
+        self._connector.send(ver, cmd, payload, reliable)
+
+    def when_drained(self) -> Deferred[None]:
+        """Fire when little waits to be sent: at once, or when the node has read on. Fails with `NotConnected`."""
+        return self._connector.when_drained()
+
+    def on(self, event_class: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
+        """Call `callback` with each event of that class; with `Event` for all. It may be a coroutine function.
+
+        Callbacks must not block. What one raises is logged.
+
+        :returns: a function that ends it.
+        """
+        return self._listeners.add(event_class, callback)
+
+    def events(self, max_events: int = 1024, when_full: WhenFull = WhenFull.DROP_OLDEST) -> EventStream:
+        """Return the events from now on, for ``async for``. It ends when the client is closed or gives up.
+
+        :param max_events: what waits at most while the program does not read.
+        :param when_full: what happens to one more; `EventStream.dropped` counts.
+        """
+        stream = EventStream(max_events, when_full)
+
+        def put(event: Event) -> None:
+            stream.put(event)
+            if isinstance(event, Disconnected) and not event.will_retry:
+                remove()
+                stream.end()
+
+        remove = self._listeners.add(Event, put)
+        return stream
+
+    def _tell_group(self, cmd: Command, group_id: str, message: bytes, reliable: bool) -> Deferred[None]:
+        try:
+            payload = encode_gid_message(group_id, message)
+        except ValueError as error:
+            return fail(MalformedPayload(str(error)))
+        answer = self._connector.request(BUILT_IN_VER, cmd, payload, reliable, None)
+        return answer.addCallback(lambda _: None)
+
+    def _ask(self, cmd: Command, payload: bytes, decode: Callable[[bytes], R]) -> Deferred[R]:
+        def decoded(answer: bytes) -> R:
+            try:
+                return decode(answer)
+            except MalformedPayload as error:
+                # As it is, it would read as if the request had been at fault.
+                raise RemoteProtocolError(f"the answer cannot be read: {error}") from None
+
+        return self._connector.request(BUILT_IN_VER, cmd, payload, True, None).addCallback(decoded)

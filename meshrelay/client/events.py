@@ -1,0 +1,118 @@
+"""What a client tells its program: typed values, one class for each kind of event.
+
+`decode_push` makes them from the pushes of a node. Pushes of ver 1 that this version does not know come as
+`PushReceived` too, so a program can read the pushes of a newer node by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshrelay.wire.commands import BUILT_IN_VER, Command, decode_pushed_message
+
+__all__ = [
+    "Connected",
+    "Disconnected",
+    "Event",
+    "GroupMemberBack",
+    "GroupMemberJoined",
+    "GroupMemberLeft",
+    "GroupMemberLost",
+    "GroupMessageReceived",
+    "PushReceived",
+    "decode_push",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What all events have in common: listen to this class to hear everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Event):
+    """The client is signed in, for the first time or again."""
+
+    user_id: str
+    node_id: str
+    #: Names the session; a secret.
+    sid: str
+    #: True: it is the session from before the break, with its memberships.
+    resumed: bool
+    #: True: nothing that was pushed in between is missing.
+    recovered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected(Event):
+    """The connection of a signed-in client is gone."""
+
+    #: Close code of the node; None when it gave none.
+    code: int | None
+    text: str
+    #: True: the client comes back by itself.
+    will_retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupEvent(Event):
+    group_id: str
+    user_id: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMessageReceived(_GroupEvent):
+    """Another member broadcast `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemberJoined(_GroupEvent):
+    """A user joined and said `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemberLeft(_GroupEvent):
+    """A user left and said `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemberLost(_GroupEvent):
+    """A member was lost without leaving; the application of the node made `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMemberBack(_GroupEvent):
+    """A lost member is back; the application of the node made `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushReceived(Event):
+    """A push of the application's own (ver 2 to 255), or one that this version has no class for."""
+
+    ver: int
+    cmd: int
+    payload: bytes
+
+
+_GROUP_EVENTS: dict[int, Callable[[str, str, bytes], Event]] = {
+    Command.GROUP_BROADCAST.value: GroupMessageReceived,
+    Command.GROUP_JOIN.value: GroupMemberJoined,
+    Command.GROUP_LEAVE.value: GroupMemberLeft,
+    Command.GROUP_LOST.value: GroupMemberLost,
+    Command.GROUP_BACK.value: GroupMemberBack,
+}
+
+
+def decode_push(ver: int, cmd: int, payload: bytes) -> Event:
+    """Return the event that a push stands for.
+
+    :param ver: 1 to 255; the pushes of ver 0 are the connection's own business.
+    :raises MalformedPayload: the node's fault.
+    """
+    if ver == BUILT_IN_VER:
+        make = _GROUP_EVENTS.get(cmd)
+        if make is not None:
+            return make(*decode_pushed_message(payload))
+    return PushReceived(ver, cmd, payload)

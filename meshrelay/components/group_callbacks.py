@@ -1,0 +1,144 @@
+"""What the application is asked and told about groups: messages for lost and returned members, and ticks.
+
+A callback that raises is logged and costs nobody anything; one that takes its time is awaited beside the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from inspect import isawaitable
+
+from twisted.logger import Logger
+
+from meshrelay.background import Alarm, Alarms, start
+from meshrelay.components.group_table import LiveGroup
+from meshrelay.interfaces import ISession, MessageMaker
+from meshrelay.wire.commands import BUILT_IN_VER, Command, encode_pushed_message
+from meshrelay.wire.frame import encode_push
+
+__all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks"]
+
+#: Ticks are looked at this often (seed 001, SetOnTickByID).
+TICK_CHECK_SECONDS = 2.0
+
+
+class _Tick:
+    __slots__ = ("callback", "called_at", "interval_seconds")
+
+    def __init__(self, callback: Callable[[str], object], interval_seconds: float, now: float) -> None:
+        self.callback = callback
+        self.interval_seconds = interval_seconds
+        self.called_at = now
+
+
+class GroupCallbacks:
+    """Holds the callbacks and calls them.
+
+    :param max_message_bytes: a longer message of a callback is logged and not sent.
+    """
+
+    _log = Logger()
+
+    def __init__(self, alarms: Alarms, max_message_bytes: int) -> None:
+        self._alarms = alarms
+        self._max_message_bytes = max_message_bytes
+        self._make_discard: MessageMaker | None = None
+        self._make_rejoin: MessageMaker | None = None
+        #: Sessions whose groups have been told that they are lost.
+        self._lost: set[ISession] = set()
+        self._ticks: dict[str, list[_Tick]] = {}
+        self._tick_alarm: Alarm | None = None
+
+    def on_discard_message(self, make: MessageMaker) -> None:
+        """See `IGroups`."""
+        self._make_discard = make
+
+    def on_rejoin_message(self, make: MessageMaker) -> None:
+        """See `IGroups`."""
+        self._make_rejoin = make
+
+    def member_lost(self, session: ISession, groups: list[LiveGroup]) -> None:
+        """The connection of a member broke."""
+        self._lost.add(session)
+        self._tell(self._make_discard, Command.GROUP_LOST, session, groups)
+
+    def member_back(self, session: ISession, groups: list[LiveGroup]) -> None:
+        """A member has resumed."""
+        self._lost.discard(session)
+        self._tell(self._make_rejoin, Command.GROUP_BACK, session, groups)
+
+    def member_gone(self, session: ISession, groups: list[LiveGroup]) -> None:
+        """A member's session is over; the groups are told unless they know that it is lost."""
+        if session in self._lost:
+            self._lost.discard(session)
+        else:
+            self._tell(self._make_discard, Command.GROUP_LOST, session, groups)
+
+    def _tell(self, make: MessageMaker | None, cmd: Command, session: ISession, groups: Iterable[LiveGroup]) -> None:
+        if make is None:
+            return
+        for group in groups:
+            try:
+                message = make(group.id, session.user.user_id, session.user.sid)
+            except Exception:  # the application's bug must not hold up the group
+                self._log.failure("the {cmd} callback failed", cmd=cmd.name)
+                continue
+            if isawaitable(message):
+                start(self._tell_later(message, cmd, session, group), self._log, f"the {cmd.name} callback")
+            else:
+                self._push(cmd, session, group, message)
+
+    async def _tell_later(self, message: object, cmd: Command, session: ISession, group: LiveGroup) -> None:
+        self._push(cmd, session, group, await message)  # type: ignore[misc]
+
+    def _push(self, cmd: Command, session: ISession, group: LiveGroup, message: object) -> None:
+        if not message:
+            return
+        if not isinstance(message, bytes) or len(message) > self._max_message_bytes:
+            self._log.error(
+                "the {cmd} callback must return at most {limit} bytes", cmd=cmd.name, limit=self._max_message_bytes
+            )
+            return
+        body = encode_pushed_message(group.id, session.user.user_id, message)
+        group.channel.publish(encode_push(BUILT_IN_VER, cmd, body), session, True)
+
+    def on_tick(self, group_id: str, callback: Callable[[str], object], interval_seconds: float) -> None:
+        """See `IGroups`; the group exists."""
+        self._ticks.setdefault(group_id, []).append(_Tick(callback, interval_seconds, self._alarms.now()))
+        if self._tick_alarm is None:
+            self._tick_alarm = self._alarms.call_later(TICK_CHECK_SECONDS, self._check_ticks)
+
+    def group_discarded(self, group: LiveGroup) -> None:
+        """The group is gone, and its ticks with it."""
+        self._ticks.pop(group.id, None)
+
+    def _check_ticks(self) -> None:
+        self._tick_alarm = None
+        now = self._alarms.now()
+        for group_id, ticks in list(self._ticks.items()):
+            for tick in ticks:
+                # A check that comes a hair early must not put the tick off by two seconds more.
+                if now - tick.called_at + 0.1 >= tick.interval_seconds:
+                    tick.called_at = now
+                    self._call_tick(group_id, tick)
+        if self._ticks:
+            self._tick_alarm = self._alarms.call_later(TICK_CHECK_SECONDS, self._check_ticks)
+
+    def _call_tick(self, group_id: str, tick: _Tick) -> None:
+        try:
+            waiting = tick.callback(group_id)
+        except Exception:  # called again next time, as the application was promised
+            self._log.failure("the tick of group {group_id} failed", group_id=group_id)
+            return
+        if isawaitable(waiting):
+            start(self._wait_for(waiting), self._log, "a group's tick")
+
+    async def _wait_for(self, waiting: object) -> None:
+        await waiting  # type: ignore[misc]
+
+    def stop(self) -> None:
+        """Call nothing any more."""
+        self._ticks.clear()
+        if self._tick_alarm is not None:
+            self._tick_alarm.cancel()
+            self._tick_alarm = None

@@ -1,0 +1,118 @@
+"""Commands, and what the application runs before and after them.
+
+A command runs in one go when nothing in it waits: no Deferred is made then. As soon as a hook or the command itself returns
+something to wait for, the rest runs as a coroutine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import Deferred
+
+from meshrelay.errors import CommandError, Refused
+from meshrelay.interfaces import Hook, ISession
+
+__all__ = ["Command", "CommandRun", "refused_by"]
+
+#: ``run(session, payload, reliable)`` -> payload of the OK response, or something to wait for that gives it.
+CommandRun: TypeAlias = Callable[[ISession, bytes, bool], "bytes | Awaitable[bytes]"]
+
+
+def refused_by(error: Exception) -> CommandError:
+    """What the client is told when a hook raised `error`: code 8 with its text."""
+    refused = Refused(str(error))
+    refused.__cause__ = error
+    return refused
+
+
+class Command:
+    """One (ver, cmd): what runs, before it, after it.
+
+    :param run: see `CommandRun`. It may raise CommandError.
+    """
+
+    __slots__ = ("_is_sealed", "after", "before", "cmd", "run", "ver")
+
+    def __init__(self, ver: int, cmd: int, run: CommandRun) -> None:
+        self.ver = ver
+        self.cmd = cmd
+        self.run = run
+        self.before: list[Hook] = []
+        self.after: list[Hook] = []
+        self._is_sealed = False
+
+    def add_before(self, hook: Hook) -> None:
+        """Run `hook` before the command, behind the hooks added earlier.
+
+        :raises RuntimeError: the command is exposed already.
+        """
+        self._check_open()
+        self.before.append(hook)
+
+    def add_after(self, hook: Hook) -> None:
+        """Run `hook` after the command, behind the hooks added earlier.
+
+        :raises RuntimeError: the command is exposed already.
+        """
+        self._check_open()
+        self.after.append(hook)
+
+    def seal(self) -> None:
+        """Take no more hooks: clients can call the command now."""
+        self._is_sealed = True
+
+    def _check_open(self) -> None:
+        if self._is_sealed:
+            raise RuntimeError(f"command ({self.ver}, {self.cmd}) is exposed already: register hooks before that")
+
+    def start(self, session: ISession, payload: bytes, reliable: bool) -> bytes | Deferred[bytes]:
+        """Run hooks and command.
+
+        :returns: the payload of the OK response, or a Deferred of it.
+        :raises CommandError: at once or through the Deferred: what the client is to be told.
+        """
+        if not self.before and not self.after:
+            result = self.run(session, payload, reliable)
+            if type(result) is bytes:
+                return result
+            return Deferred.fromCoroutine(_wait_for(result))
+        return Deferred.fromCoroutine(self._start_slowly(session, payload, reliable))
+
+    async def _start_slowly(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
+        await self.run_hooks(self.before, session, payload)
+        result = self.run(session, payload, reliable)
+        if isawaitable(result):
+            result = await result
+        await self.run_hooks(self.after, session, payload)
+        return result if isinstance(result, bytes) else bytes(result)
+
+    async def run_hooks(self, hooks: list[Hook], session: ISession, payload: bytes) -> None:
+        """Run `hooks` in order.
+
+        :raises CommandError: Refused with the text of what a hook raised; the hooks behind it do not run.
+        """
+        for hook in hooks:
+            try:
+                waiting = hook(self.ver, self.cmd, payload, session.user)
+                if isawaitable(waiting):
+                    await waiting
+            except CommandError:
+                raise
+            except Exception as error:
+                raise refused_by(error) from error
+
+
+async def _wait_for(result: Any) -> bytes:
+    return bytes(await result)
+
+
+def coroutine_of(waiting: Awaitable[Any]) -> Coroutine[Deferred[object], object, object]:
+    """Make one coroutine of anything that can be awaited."""
+
+    async def wait() -> object:
+        return await waiting
+
+    return wait()

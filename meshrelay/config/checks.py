@@ -1,0 +1,156 @@
+"""Rules between keys: a `schema.Config` whose values are right one by one -> what is wrong with them together.
+
+Pure: what needs the disk is in ``files``. A rule names the keys it reads, and is left out when one of them has a
+problem already, so that nobody reads the same mistake twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from meshrelay.config.keys import keys_by_section
+from meshrelay.config.listening import parse_stream_place, parse_udp_place
+from meshrelay.config.schema import Config, GroupConfig
+from meshrelay.errors import ConfigProblem
+
+__all__ = ["NOT_AVAILABLE", "STREAM_KEYS", "UDP_KEYS", "check_config", "check_static_groups", "value_of"]
+
+#: Keys of parts that are not built yet; only their default is taken.
+NOT_AVAILABLE = (
+    "node.workers",
+    "mesh.listen",
+    "mesh.directory",
+    "relay.listen",
+    "relay.quic",
+    "overlay.listen",
+)
+
+#: Keys that hold the string of a listening place for streams.
+STREAM_KEYS = ("listen.tcp", "listen.websocket", "listen.http", "mesh.listen", "relay.listen", "overlay.listen")
+
+#: Keys that hold the string of a listening place for datagrams.
+UDP_KEYS = ("listen.udp", "relay.quic")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    #: The keys that it reads.
+    keys: tuple[str, ...]
+    #: Yields what is wrong.
+    check: Callable[[Config], Iterator[ConfigProblem]]
+
+
+def value_of(config: Config, path: str) -> object:
+    """Return the value of the key with this dotted path."""
+    section, name = path.split(".")
+    value: object = getattr(getattr(config, section), name)
+    return value
+
+
+def check_config(config: Config, given: frozenset[str], wrong: frozenset[str]) -> list[ConfigProblem]:
+    """Check what keys say together.
+
+    :param given: paths of the keys that were set, by file or environment.
+    :param wrong: paths of the keys that have a problem already; rules that read one are left out.
+    """
+    problems = list(_check_available(config, wrong))
+    rules = [
+        *(_Rule((path,), _place_rule(path)) for path in (*STREAM_KEYS, *UDP_KEYS)),
+        _Rule(("auth.mode", "auth.insecure"), lambda config: _check_open_to_the_world(config, wrong)),
+        _Rule(("auth.mode", "auth.algorithms", "auth.secret_file", "auth.public_key_file"), _check_token_keys),
+    ]
+    if {"session.heartbeat_seconds", "session.tcp_ttl_seconds"} <= given:
+        rules.append(_Rule(("session.heartbeat_seconds", "session.tcp_ttl_seconds"), _check_heartbeat))
+    rules.append(_Rule(("group.static_groups",), lambda config: check_static_groups(config.group)))
+    for rule in rules:
+        if wrong.isdisjoint(rule.keys):
+            problems.extend(rule.check(config))
+    return problems
+
+
+def _check_available(config: Config, wrong: frozenset[str]) -> Iterator[ConfigProblem]:
+    keys = keys_by_section()
+    for path in NOT_AVAILABLE:
+        section, name = path.split(".")
+        if path not in wrong and value_of(config, path) != keys[section][name].default:
+            yield ConfigProblem(path, "not available in this version")
+
+
+def _place_rule(path: str) -> Callable[[Config], Iterator[ConfigProblem]]:
+    parse: Callable[[str], object] = parse_udp_place if path in UDP_KEYS else parse_stream_place
+
+    def check(config: Config) -> Iterator[ConfigProblem]:
+        text = str(value_of(config, path))
+        try:
+            if text:
+                parse(text)
+        except ValueError as error:
+            yield ConfigProblem(path, str(error))
+
+    return check
+
+
+def _check_open_to_the_world(config: Config, wrong: frozenset[str]) -> Iterator[ConfigProblem]:
+    """Mode "open" lets anybody be anybody: only this machine may reach it, unless the operator insists."""
+    if config.auth.mode != "open" or config.auth.insecure:
+        return
+    for name in ("tcp", "udp", "websocket", "http"):
+        text: str = getattr(config.listen, name)
+        try:
+            place = parse_udp_place(text) if name == "udp" else parse_stream_place(text)
+        except ValueError:
+            # Off, or told by the rule of the key itself.
+            continue
+        if not place.is_loopback and f"listen.{name}" not in wrong:
+            yield ConfigProblem(
+                f"listen.{name}",
+                f'{text} can be reached from other machines while auth.mode is "open" (anybody may be anybody); '
+                'set auth.mode = "token", or auth.insecure = true if that is meant',
+            )
+
+
+def _check_token_keys(config: Config) -> Iterator[ConfigProblem]:
+    """Which file the algorithms need.
+
+    An HMAC and a public-key algorithm side by side would let the public key, which is no secret, be used as the
+    secret of an HMAC.
+    """
+    auth = config.auth
+    if auth.mode != "token":
+        return
+    if not auth.algorithms:
+        yield ConfigProblem("auth.algorithms", 'names no algorithm, but auth.mode is "token"')
+        return
+    symmetric = [name for name in auth.algorithms if name.startswith("HS")]
+    others = [name for name in auth.algorithms if not name.startswith("HS")]
+    if symmetric and others:
+        yield ConfigProblem(
+            "auth.algorithms", f"{symmetric[0]} and {others[0]} cannot be mixed: one needs a secret, one a public key"
+        )
+    elif symmetric and not auth.secret_file:
+        hint = '; for the public_key_file set algorithms, for example ["RS256"]' if auth.public_key_file else ""
+        yield ConfigProblem("auth.secret_file", f"is needed by {symmetric[0]}{hint}")
+    elif others and not auth.public_key_file:
+        yield ConfigProblem("auth.public_key_file", f"is needed by {others[0]}")
+
+
+def _check_heartbeat(config: Config) -> Iterator[ConfigProblem]:
+    session = config.session
+    if session.heartbeat_seconds >= session.tcp_ttl_seconds:
+        yield ConfigProblem(
+            "session.heartbeat_seconds",
+            f"{session.heartbeat_seconds:g} must be less than session.tcp_ttl_seconds {session.tcp_ttl_seconds:g}, "
+            "or clients that only listen are gone before they are asked",
+        )
+
+
+def check_static_groups(config: GroupConfig) -> Iterator[ConfigProblem]:
+    """Yield a problem for each static group whose ID an earlier one has."""
+    seen: dict[str, int] = {}
+    for index, group in enumerate(config.static_groups):
+        if group.group_id in seen:
+            yield ConfigProblem(
+                f"group.static_groups[{index}].group_id", f"is the ID of number {seen[group.group_id]} as well"
+            )
+        seen.setdefault(group.group_id, index)

@@ -1,0 +1,193 @@
+"""Channels: subscribers, and the frames that wait for them.
+
+A frame waits until the end of the turn, or for the channel's merging interval. Then all that waits is joined once and
+each subscriber is handed the same `Batch`. Who published meanwhile is handed a batch without its own frames: k
+publishers make k more joins, not one for each member.
+
+Order: a subscriber gets the frames of a channel in the order in which they were published. A channel is flushed before its
+subscribers change, so nobody gets what was published before it came, and everybody gets what was published before it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from meshrelay.counters import NodeCounters
+from meshrelay.fanout.turn import Turn
+from meshrelay.interfaces import IFanout, ISubscriber
+from meshrelay.wire.prepared import Batch
+
+__all__ = ["MAX_PENDING_BYTES", "Channel", "Hub"]
+
+#: A channel that has this much waiting is flushed at once.
+MAX_PENDING_BYTES = 256 * 1024
+
+
+class Channel:
+    """One set of subscribers. Made by `Hub.open_channel`."""
+
+    _log = Logger()
+
+    __slots__ = (
+        "_clock",
+        "_counters",
+        "_frames",
+        "_interval_seconds",
+        "_is_flushing",
+        "_is_scheduled",
+        "_pending_bytes",
+        "_reliables",
+        "_senders",
+        "_subscribers",
+        "_timer",
+        "_turn",
+    )
+
+    def __init__(self, turn: Turn, clock: IReactorTime, counters: NodeCounters, interval_seconds: float) -> None:
+        self._turn = turn
+        self._clock = clock
+        self._counters = counters
+        self._interval_seconds = interval_seconds
+        #: Insertion order is join order.
+        self._subscribers: dict[ISubscriber, None] = {}
+        self._frames: list[bytes] = []
+        self._senders: list[ISubscriber | None] = []
+        self._reliables: list[bool] = []
+        self._pending_bytes = 0
+        self._is_scheduled = False
+        self._is_flushing = False
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._subscribers)
+
+    def __contains__(self, subscriber: ISubscriber) -> bool:
+        return subscriber in self._subscribers
+
+    def __iter__(self) -> Iterator[ISubscriber]:
+        return iter(self._subscribers)
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits for the end of the turn or of the interval; at most `MAX_PENDING_BYTES` and a frame."""
+        return self._pending_bytes
+
+    def subscribe(self, subscriber: ISubscriber) -> None:
+        """Add `subscriber`, after everything published so far was delivered to the others."""
+        self.flush()
+        self._subscribers[subscriber] = None
+
+    def unsubscribe(self, subscriber: ISubscriber) -> None:
+        """Remove `subscriber`, after everything published so far was delivered to it as well."""
+        self.flush()
+        self._subscribers.pop(subscriber, None)
+
+    def publish(self, frame: bytes, sender: ISubscriber | None, reliable: bool) -> None:
+        """Put `frame` in line for all subscribers but `sender`.
+
+        :param frame: one encoded push, see `meshrelay.wire.frame.encode_push`.
+        :param reliable: False: it may be lost on the way to a UDP client.
+        """
+        self._frames.append(frame)
+        self._senders.append(sender)
+        self._reliables.append(reliable)
+        self._pending_bytes += len(frame)
+        if self._pending_bytes >= MAX_PENDING_BYTES:
+            self.flush()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            if self._interval_seconds:
+                self._timer = self._clock.callLater(self._interval_seconds, self._interval_over)
+            else:
+                self._turn.join(self)
+
+    def _interval_over(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand everything that waits to the subscribers now."""
+        if self._is_flushing:
+            # A subscriber that leaves from inside the loop below: the rest must first get what they are being handed.
+            self._turn.join(self)
+            return
+        self._is_scheduled = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._frames:
+            self._is_flushing = True
+            try:
+                self._deliver()
+            finally:
+                self._is_flushing = False
+
+    def _deliver(self) -> None:
+        frames, self._frames = self._frames, []
+        senders, self._senders = self._senders, []
+        reliables, self._reliables = self._reliables, []
+        self._pending_bytes = 0
+        own_batches = self._batches_of_senders(frames, senders, reliables)
+        everything = Batch(frames, reliables)
+        delivered = 0
+        # A copy: a subscriber that is closed for being slow leaves the channel from inside the loop.
+        for subscriber in list(self._subscribers):
+            batch = own_batches.get(subscriber, everything) if own_batches else everything
+            if batch is None:
+                continue
+            try:
+                subscriber.deliver(batch)
+            except Exception:  # one receiver's error must never reach another
+                self._log.failure("delivery to {subscriber} failed", subscriber=subscriber)
+            delivered += batch.count
+        self._counters.deliveries += delivered
+        self._counters.batches += 1
+
+    def _batches_of_senders(
+        self, frames: list[bytes], senders: list[ISubscriber | None], reliables: list[bool]
+    ) -> dict[ISubscriber, Batch | None]:
+        batches: dict[ISubscriber, Batch | None] = {}
+        for sender in set(senders):
+            if sender is None or sender not in self._subscribers:
+                continue
+            others = [index for index, other in enumerate(senders) if other is not sender]
+            batches[sender] = (
+                Batch([frames[index] for index in others], [reliables[index] for index in others]) if others else None
+            )
+        return batches
+
+
+@implementer(IFanout)
+class Hub:
+    """Makes channels that share one turn."""
+
+    def __init__(self, turn: Turn, clock: IReactorTime, counters: NodeCounters) -> None:
+        self._turn = turn
+        self._clock = clock
+        self._counters = counters
+        #: Channels with a merging interval, the only ones that may hold something between turns.
+        self._merging: dict[Channel, None] = {}
+
+    def open_channel(self, interval_seconds: float = 0.0) -> Channel:
+        """See `IFanout.open_channel`."""
+        channel = Channel(self._turn, self._clock, self._counters, interval_seconds)
+        if interval_seconds:
+            self._merging[channel] = None
+        return channel
+
+    def close_channel(self, channel: Channel) -> None:
+        """Deliver what waits and forget the channel."""
+        channel.flush()
+        self._merging.pop(channel, None)
+
+    def flush(self) -> None:
+        """See `IFanout.flush`."""
+        for channel in list(self._merging):
+            channel.flush()
+        self._turn.end()
+
+

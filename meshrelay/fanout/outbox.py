@@ -1,0 +1,225 @@
+"""What waits for one connection: bounded, and written once a turn.
+
+A push that finds nothing waiting is written at the end of the turn together with what else the turn has for the
+connection. While the connection does not take more (its writer says so), everything waits here, and over
+``limit_bytes`` the policy decides:
+
+===========  =================================================================
+disconnect   the connection is closed with SLOW_CONSUMER
+drop_oldest  the oldest pushes go
+drop_newest  the push that came last goes
+===========  =================================================================
+
+Answers are never dropped; a connection whose answers alone are over the bound is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from meshrelay.counters import NodeCounters, TransportCounters
+from meshrelay.fanout.turn import Turn
+from meshrelay.interfaces import IStreamWriter
+
+__all__ = ["DISCONNECT", "DROP_NEWEST", "DROP_OLDEST", "POLICIES", "Outbox", "OutboxLimits"]
+
+DISCONNECT = "disconnect"
+DROP_OLDEST = "drop_oldest"
+DROP_NEWEST = "drop_newest"
+POLICIES = (DISCONNECT, DROP_OLDEST, DROP_NEWEST)
+
+#: More than this is not joined into one write, nor left waiting for the end of a turn.
+MAX_WRITE_BYTES = 128 * 1024
+
+
+class OutboxLimits(NamedTuple):
+    """The bound of each outbox, and what happens there."""
+
+    limit_bytes: int
+    policy: str
+
+
+class _Item(NamedTuple):
+    data: bytes
+    #: Frames in `data`.
+    frames: int
+    is_droppable: bool
+
+
+class Outbox:
+    """The queue in front of one connection.
+
+    :param overflowed: called with the bytes that wait when the connection has to be closed for it.
+    :param dropped: called with the count of frames that a policy dropped.
+    """
+
+    __slots__ = (
+        "_counters",
+        "_dropped",
+        "_finished",
+        "_is_over",
+        "_is_paused",
+        "_is_scheduled",
+        "_limits",
+        "_node_counters",
+        "_overflowed",
+        "_turn",
+        "_waiting",
+        "_waiting_bytes",
+        "_writer",
+    )
+
+    def __init__(
+        self,
+        writer: IStreamWriter,
+        turn: Turn,
+        limits: OutboxLimits,
+        counters: TransportCounters,
+        node_counters: NodeCounters,
+        overflowed: Callable[[int], None],
+        dropped: Callable[[int], None],
+    ) -> None:
+        self._writer = writer
+        self._turn = turn
+        self._limits = limits
+        self._counters = counters
+        self._node_counters = node_counters
+        self._overflowed = overflowed
+        self._dropped = dropped
+        self._waiting: list[_Item] = []
+        self._waiting_bytes = 0
+        self._is_scheduled = False
+        self._is_paused = False
+        self._is_over = False
+        self._finished: Callable[[], None] | None = None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What was pushed and not yet handed to the writer."""
+        return self._waiting_bytes
+
+    def push(self, data: bytes, count: int) -> None:
+        """Send `data`, which holds `count` frames, unless the policy drops it."""
+        self._add(_Item(data, count, True))
+
+    def send(self, data: bytes) -> None:
+        """Send `data`, one frame that no policy may drop."""
+        self._add(_Item(data, 1, False))
+
+    def _add(self, item: _Item) -> None:
+        if self._is_over:
+            return
+        self._waiting.append(item)
+        self._waiting_bytes += len(item.data)
+        if self._is_paused:
+            if self._waiting_bytes > self._limits.limit_bytes:
+                self._overflow()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            self._turn.write(self)
+        elif self._waiting_bytes > MAX_WRITE_BYTES:
+            # Not at the end of the turn: a client that asks much in one read would make us hold all the answers.
+            self._write()
+
+    def flush(self) -> None:
+        """Write what waits; called at the end of a turn."""
+        self._is_scheduled = False
+        self._write()
+
+    def _write(self) -> None:
+        while self._waiting and not self._is_paused and not self._is_over:
+            items = self._take()
+            data = items[0].data if len(items) == 1 else b"".join([item.data for item in items])
+            counters = self._counters
+            counters.bytes_sent += len(data)
+            for item in items:
+                counters.messages_sent += item.frames
+            self._writer.write(data)
+        if self._waiting_bytes > self._limits.limit_bytes:
+            self._overflow()
+        elif not self._waiting and self._finished is not None:
+            self._is_over = True
+            finished, self._finished = self._finished, None
+            finished()
+
+    def _take(self) -> list[_Item]:
+        """Take what makes one write off the front: everything, or up to `MAX_WRITE_BYTES` of it."""
+        if self._waiting_bytes <= MAX_WRITE_BYTES:
+            items, self._waiting = self._waiting, []
+            self._waiting_bytes = 0
+            return items
+        size = 0
+        for index, item in enumerate(self._waiting):
+            size += len(item.data)
+            if size > MAX_WRITE_BYTES and index:
+                size -= len(item.data)
+                break
+        else:
+            index = len(self._waiting)
+        items = self._waiting[:index]
+        del self._waiting[:index]
+        self._waiting_bytes -= size
+        return items
+
+    def writing_paused(self) -> None:
+        """The connection takes no more for now."""
+        self._is_paused = True
+
+    def writing_resumed(self) -> None:
+        """The connection has taken everything that was written."""
+        self._is_paused = False
+        self._write()
+
+    def finish(self, finished: Callable[[], None]) -> None:
+        """Take nothing more that may be dropped, and call `finished` once everything was handed to the writer."""
+        self._finished = finished
+        if not self._is_paused:
+            self._write()
+
+    def discard(self) -> None:
+        """Forget what waits."""
+        self._waiting = []
+        self._waiting_bytes = 0
+
+    def stop(self) -> None:
+        """The connection is gone: forget what waits and drop all that comes."""
+        self._is_over = True
+        self._finished = None
+        self.discard()
+
+    def _overflow(self) -> None:
+        limit = self._limits.limit_bytes
+        policy = self._limits.policy
+        if policy == DROP_NEWEST and self._waiting[-1].is_droppable:
+            item = self._waiting.pop()
+            self._waiting_bytes -= len(item.data)
+            self._count_dropped(item.frames)
+        elif policy == DROP_OLDEST:
+            self._drop_oldest()
+        if self._waiting_bytes > limit:
+            self._overflowed(self._waiting_bytes)
+
+    def _drop_oldest(self) -> None:
+        excess = self._waiting_bytes - self._limits.limit_bytes
+        kept = []
+        count = 0
+        seen = 0
+        # Stops as soon as enough is gone: dropping must not cost more the longer the queue is.
+        for item in self._waiting:
+            if excess <= 0:
+                break
+            seen += 1
+            if item.is_droppable:
+                excess -= len(item.data)
+                self._waiting_bytes -= len(item.data)
+                count += item.frames
+            else:
+                kept.append(item)
+        self._waiting[:seen] = kept
+        if count:
+            self._count_dropped(count)
+
+    def _count_dropped(self, count: int) -> None:
+        self._node_counters.outbox_dropped[self._limits.policy] += count
+        self._dropped(count)

@@ -1,0 +1,191 @@
+"""The tree of pages -> the factory of the HTTP port, with the bounds of every connection.
+
+twisted.web is told here what it leaves open: a request must be whole in time however slowly its bytes drip in, has no
+body, and tells nobody which versions run here.
+
+===================  ==============================================================================
+bound                what happens beyond
+===================  ==============================================================================
+MAX_CONNECTIONS      a new connection is closed at once and counted as refused
+REQUEST_SECONDS      a connection without a whole request for this long is closed
+MAX_HEADER_BYTES     400 and closed
+MAX_HEADERS          400 and closed
+body                 413 and closed, before the body is read
+===================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from meshrelay.counters import NodeCounters
+from meshrelay.http.endpoint import EndpointPage, EndpointRules, Endpoints
+from meshrelay.http.health import health_pages
+from meshrelay.http.metrics import MetricsPage
+from meshrelay.http.page import NotFoundPage, error_answer, send_answer
+from meshrelay.session.auth import Authenticator
+
+__all__ = [
+    "MAX_CONNECTIONS",
+    "MAX_HEADERS",
+    "MAX_HEADER_BYTES",
+    "REQUEST_SECONDS",
+    "HttpPages",
+    "RelaySite",
+    "make_site",
+]
+
+#: Connections at the same time. Each is short-lived; those of clients are counted elsewhere.
+MAX_CONNECTIONS = 1024
+
+#: From connecting, or from the last answer, to the end of the next request.
+REQUEST_SECONDS = 30.0
+
+#: Request line and headers together; the longest token fits twice.
+MAX_HEADER_BYTES = 16384
+
+MAX_HEADERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class HttpPages:
+    """What the pages are made of."""
+
+    endpoints: Endpoints
+    authenticator: Authenticator
+    #: False while the node starts and from the moment it drains.
+    is_ready: Callable[[], bool]
+    node_id: str
+    #: Origins of web pages that may ask the endpoint page; "*" = any.
+    allowed_origins: tuple[str, ...]
+    registry: CollectorRegistry
+    counters: NodeCounters
+
+
+class _Request(Request):
+    """A request without a body, answered without a Server header."""
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO() if length == 0 else _Nowhere()
+        if length != 0:
+            # Nobody is told to go on sending what will not be read.
+            self.requestHeaders.removeHeader(b"Expect")
+            channel: Any = self.channel
+            channel.refuse_body()
+
+    def write(self, data: bytes) -> None:
+        self.responseHeaders.removeHeader(b"Server")
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        self._log.failure("a page failed", failure=reason)
+        send_answer(self, error_answer(http.INTERNAL_SERVER_ERROR, "internal error"))
+        return reason
+
+
+class _Nowhere(BytesIO):
+    """Takes what still arrives of a body that was refused."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+class _Channel(http.HTTPChannel):
+    """One connection. Made by `RelaySite`, which is its ``site``."""
+
+    maxHeaders = MAX_HEADERS
+    totalHeadersSize = MAX_HEADER_BYTES
+    site: RelaySite
+    _is_refused = False
+
+    def resetTimeout(self) -> None:
+        # Called by twisted.web for each read. A client that drips bytes must not get more time by it.
+        pass
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._is_refused:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        if not self._is_refused:
+            super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.site.connection_ended()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def refuse_body(self) -> None:
+        """Answer that no body is taken, and close."""
+        self._is_refused = True
+        answer = error_answer(http.REQUEST_ENTITY_TOO_LARGE, "requests have no body here")
+        head = (
+            f"HTTP/1.1 {answer.status} Request Entity Too Large\r\nContent-Type: {answer.content_type}\r\n"
+            f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.write(head.encode("ascii") + answer.body)  # type: ignore[no-untyped-call]
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+
+class RelaySite(Site):
+    """The factory of the HTTP port. No access log: counters and the log say what matters."""
+
+    noisy = False
+    # twisted.web wraps the channel to negotiate HTTP/2 first; nothing here needs that.
+    protocol = _Channel  # type: ignore[assignment]
+
+    def __init__(self, root: Resource, clock: IReactorTime, counters: NodeCounters) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            root, requestFactory=_Request, timeout=REQUEST_SECONDS, reactor=clock, parsePOSTFormSubmission=False
+        )
+        self._counters = counters
+        #: Open now.
+        self.connections = 0
+
+    def startFactory(self) -> None:
+        """Override: without an access log there is no clock to keep for it."""
+
+    def stopFactory(self) -> None:
+        """Override: nothing was started."""
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Serve a connection, unless there are too many."""
+        if self.connections >= MAX_CONNECTIONS:
+            self._counters.refused["http_connections"] += 1
+            return None
+        self.connections += 1
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+
+    def connection_ended(self) -> None:
+        """A connection is closed."""
+        self.connections -= 1
+
+
+class _Root(Resource):
+    """The top of the tree: what is not a page is answered as JSON, on each level."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return NotFoundPage()
+
+
+def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
+    """Return the factory of the HTTP port.
+
+    :param clock: times the connections out.
+    """
+    root = _Root()  # type: ignore[no-untyped-call]
+    rules = EndpointRules(pages.is_ready, pages.allowed_origins)
+    root.putChild(b"endpoint", EndpointPage(pages.endpoints, pages.authenticator, rules))
+    root.putChild(b"health", health_pages(pages.node_id, pages.is_ready))
+    root.putChild(b"metrics", MetricsPage(pages.registry))
+    return RelaySite(root, clock, pages.counters)

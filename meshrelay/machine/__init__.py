@@ -1,0 +1,24 @@
+"""Pure timed machines: input and the time go in, output is pulled. No reactor, clock, randomness or logging.
+
+==================  ==================================================================================
+reliability         reliable UDP of one session: the machine that transports use
+reliability_events  its options, states and events
+handshake           the SYN exchange
+repeat              a SYN or FIN that is sent again until it is answered
+sending             messages to DAT packets, acknowledgements, timeouts, windows
+fragmentation       the queue: long messages cut up, small ones joined
+in_flight           what is on its way, and what of it is lost
+congestion          how much may be on its way, and how evenly it leaves
+rtt                 round trip samples to timeouts
+reassembly          DAT packets to messages in order, and to acknowledgements
+packets             contents of SYN, DAT, ACK, EACK, RST and FIN
+ranges              sets of sequence numbers
+backoff             how long to wait before the next try
+token_bucket        how many commands a session may give
+==================  ==================================================================================
+
+::
+
+    send_message --> fragmentation --> sending <--> in_flight, congestion, rtt --> DAT
+    next_event   <-- reassembly <-- DAT                               ACK, EACK <-- reassembly
+"""

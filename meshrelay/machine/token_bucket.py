@@ -1,0 +1,33 @@
+"""A token bucket: so many events a second, with a burst. Pure, time is an argument."""
+
+from __future__ import annotations
+
+__all__ = ["TokenBucket"]
+
+
+class TokenBucket:
+    """Starts full.
+
+    :param rate_per_second: tokens that come in each second, > 0.
+    :param burst: tokens that it holds at most, >= 1.
+    """
+
+    __slots__ = ("_burst", "_rate_per_second", "_tokens", "_updated_at")
+
+    def __init__(self, rate_per_second: float, burst: float, now: float) -> None:
+        self._rate_per_second = rate_per_second
+        self._burst = burst
+        self._tokens = burst
+        self._updated_at = now
+
+    def take(self, now: float) -> float:
+        """Take one token.
+
+        :returns: 0.0, or the seconds until there is one; then nothing was taken.
+        """
+        self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate_per_second)
+        self._updated_at = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return 0.0
+        return (1.0 - self._tokens) / self._rate_per_second

@@ -1,0 +1,303 @@
+"""The composition root: one `Config` becomes one node, and nothing else builds anything.
+
+Read it from top to bottom to see what a node consists of and who knows whom. No other module has state at import, so
+two nodes fit in one process.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+
+from meshrelay import __version__
+from meshrelay.background import Alarms
+from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_table import GroupTable, GroupTableLimits
+from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
+from meshrelay.config.files import read_secret
+from meshrelay.config.listening import parse_stream_place, parse_udp_place
+from meshrelay.config.schema import AuthConfig, Config, SessionConfig
+from meshrelay.counters import NodeCounters
+from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.fanout.hub import Hub
+from meshrelay.fanout.outbox import OutboxLimits
+from meshrelay.fanout.turn import Turn
+from meshrelay.http.lag import LagMeter
+from meshrelay.http.metrics import MetricSources, make_registry
+from meshrelay.http.site import HttpPages, make_site
+from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
+from meshrelay.open_files import raise_open_files_limit
+from meshrelay.session.application import Application
+from meshrelay.session.auth import Authenticator, Identity, OpenAuthenticator, TokenAuthenticator, TokenRules
+from meshrelay.session.connection import ConnectionRules, Reception
+from meshrelay.session.dispatch import Dispatcher
+from meshrelay.session.drain import Drain
+from meshrelay.session.registry import RegistryLimits, SessionRegistry
+from meshrelay.transport.listen import ListeningPlaces
+from meshrelay.transport.stream_link import StreamParts
+from meshrelay.transport.tcp import TcpFactory
+from meshrelay.transport.udp import UdpCredentials, UdpListener, UdpParts
+from meshrelay.transport.websocket import NodeWebSocketFactory, WebSocketRules
+from meshrelay.wire.commands import pushed_message_overhead
+
+__all__ = ["Node", "make_service"]
+
+#: Open files that are left for everything but clients: logs, HTTP, links, the reactor's own.
+SPARE_FILES = 100
+
+#: Deadline of a WebSocket's opening handshake.
+HANDSHAKE_SECONDS = 5.0
+
+
+def make_service(config: Config, reactor: Any) -> MultiService:
+    """Build the node that `config` describes. Nothing runs and no port is open until it is started.
+
+    :raises ConfigError: a file that the configuration names cannot be used.
+    """
+    top = MultiService()
+    node = Node(config, reactor)
+    node.setName("node")
+    node.setServiceParent(top)
+    return top
+
+
+def _node_id(config: Config) -> str:
+    return config.node.id or f"{socket.gethostname()}-{secrets.token_hex(2)}"
+
+
+def _authenticator(auth: AuthConfig) -> Authenticator:
+    if auth.mode == "open":
+        return OpenAuthenticator()
+    key = read_secret(auth.secret_file or auth.public_key_file)
+    return TokenAuthenticator(TokenRules(key, tuple(auth.algorithms), auth.audience, auth.issuer))
+
+
+def _connection_rules(session: SessionConfig, open_files: int) -> ConnectionRules:
+    return ConnectionRules(
+        hello_timeout_seconds=session.hello_timeout_seconds,
+        heartbeat_seconds=session.heartbeat_seconds,
+        tcp_ttl_seconds=session.tcp_ttl_seconds,
+        udp_ttl_seconds=session.udp_ttl_seconds,
+        max_payload_bytes=session.max_payload_bytes,
+        commands_per_second=session.commands_per_second,
+        pending_commands=session.pending_commands,
+        max_connections=session.max_connections or max(1, open_files - SPARE_FILES),
+    )
+
+
+class Node(Service):
+    """One node: everything built in `__init__`, opened by `startService`, drained by `stopService`."""
+
+    _log = Logger()
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        self.config = config
+        self.node_id = _node_id(config)
+        self._reactor = reactor
+        self.counters = NodeCounters()
+        self._alarms = Alarms(reactor)
+        self._turn = Turn(reactor)
+        self._hub = Hub(self._turn, reactor, self.counters)
+        rules = _connection_rules(config.session, raise_open_files_limit())
+        self.registry = SessionRegistry(
+            self._registry_limits(config.session, rules), self._alarms, _new_sid, self.counters
+        )
+        self._dispatcher = Dispatcher(reactor, config.session.hook_timeout_seconds, self.counters)
+        self.authenticator = _authenticator(config.auth)
+        self.reception = Reception(
+            self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
+        )
+        self.groups = self._make_groups(config)
+        self.application = Application(self.node_id, reactor, self.groups, self.registry, self._dispatcher)
+        for observer in (self.groups, self.application):
+            self.registry.add_observer(observer)
+        self._udp = UdpListener(self.reception, self._udp_parts(config))
+        self._lag = LagMeter(reactor, self.counters)
+        self.places = ListeningPlaces(reactor)
+        self._drain: Drain | None = None
+        self._is_ready = False
+
+    def _registry_limits(self, session: SessionConfig, rules: ConnectionRules) -> RegistryLimits:
+        return RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections)
+
+    def _make_groups(self, config: Config) -> Groups:
+        max_payload_bytes = config.session.max_payload_bytes
+        limits = GroupTableLimits(config.group.max_groups, config.group.max_groups_per_user)
+        table = GroupTable(self.node_id, limits, self._hub, self._alarms, secrets.token_bytes, secrets.randbelow)
+        callbacks = GroupCallbacks(self._alarms, max_payload_bytes - pushed_message_overhead("x" * 128))
+        static = tuple(StaticGroupSettings(group.group_id, group.interval_ms) for group in config.group.static_groups)
+        rules = GroupRules(max_payload_bytes, self.node_id, static)
+        return Groups(rules, table, self.registry, callbacks, lambda: self.reception.is_draining)
+
+    def _udp_parts(self, config: Config) -> UdpParts:
+        return UdpParts(
+            self._turn,
+            self._alarms,
+            self.counters,
+            secrets.token_bytes,
+            config.session.max_payload_bytes,
+            config.session.hello_timeout_seconds,
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """True from the ready line to the beginning of the drain."""
+        return self._is_ready
+
+    def startService(self) -> None:
+        """Set the application up, open the ports, and say so.
+
+        :raises SystemExit: something cannot be opened or set up: status 1, the problem on standard error.
+        """
+        super().startService()
+        try:
+            self._set_up_application()
+            if self.config.group.expose_commands:
+                self.groups.expose_commands()
+                self._dispatcher.register(self.groups.command_table())
+            self._listen()
+        except ConfigError as error:
+            raise SystemExit(str(error)) from None
+        self._warn()
+        self._lag.startService()
+        self._reactor.callWhenRunning(self._ready)
+
+    def _set_up_application(self) -> None:
+        for setup in _setups(self.config.app.module):
+            setup(self.application)
+
+    def _listen(self) -> None:
+        listen = self.config.listen
+        session = self.config.session
+        limits = OutboxLimits(session.outbox_bytes, session.slow_consumer)
+        parts = StreamParts(self._turn, self._alarms, limits, self.counters, session.max_payload_bytes)
+        accept = self.reception.accept
+        origins = tuple(self.config.auth.allowed_origins)
+        websocket_rules = WebSocketRules(origins, min(HANDSHAKE_SECONDS, session.hello_timeout_seconds))
+        self.places.listen_stream("tcp", listen.tcp, TcpFactory(accept, parts))
+        self.places.listen_datagram("udp", listen.udp, self._udp)
+        self.places.listen_stream(
+            "websocket", listen.websocket, NodeWebSocketFactory(accept, parts, websocket_rules, self._reactor)
+        )
+        sources = MetricSources(
+            self.node_id,
+            __version__,
+            self.counters,
+            self.registry,
+            (self.groups,),
+            lambda: self._udp.reservation_count,
+            self._lag,
+        )
+        pages = HttpPages(
+            endpoints=self,
+            authenticator=self.authenticator,
+            is_ready=lambda: self._is_ready,
+            node_id=self.node_id,
+            allowed_origins=origins,
+            registry=make_registry(sources),
+            counters=self.counters,
+        )
+        self.places.listen_stream("http", listen.http, make_site(pages, self._reactor))
+
+    def _warn(self) -> None:
+        if self.config.auth.mode == "open":
+            self._log.warn("auth.mode is open: everybody is who they say; set it to token before others can connect")
+        http = self.config.listen.http
+        udp = self.config.listen.udp
+        if http and udp and not parse_udp_place(udp).is_loopback:
+            place = parse_stream_place(http)
+            if place.kind in ("tcp", "tcp6") and not place.is_loopback:
+                self._log.warn("listen.http is plain: it hands out the keys of UDP clients, use tls: or a TLS proxy")
+
+    def _ready(self) -> None:
+        if self.running:
+            self._is_ready = True
+            places = " ".join(f"{name}={address}" for name, address in self.places.addresses().items())
+            self._log.info("ready node={node_id} {places}", node_id=self.node_id, places=places)
+
+    def reload(self, config: Config) -> None:
+        """Apply what of `config` can change while the node runs: keys, and limits of connections made from now on.
+
+        :raises ConfigError: a key cannot be read; nothing was changed.
+        """
+        authenticator = _authenticator(config.auth)
+        rules = _connection_rules(config.session, raise_open_files_limit())
+        if (config.auth.mode, config.session.max_payload_bytes) != (
+            self.config.auth.mode,
+            self.config.session.max_payload_bytes,
+        ):
+            self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")
+        self.reception.authenticator = authenticator if config.auth.mode == self.config.auth.mode else self.authenticator
+        self.reception.rules = rules._replace(max_payload_bytes=self.config.session.max_payload_bytes)
+        self.registry.set_limits(self._registry_limits(config.session, rules))
+        self._log.info("configuration reloaded")
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting, say GOODBYE, flush, close.
+
+        :returns: fires when that is done, see `meshrelay.session.drain.Drain.start`.
+        """
+        super().stopService()
+        self._is_ready = False
+        self._log.info("draining {count} connections", count=len(self.reception.connections))
+        self._hub.flush()
+        self._drain = Drain(self.reception, self._alarms, self.config.node.drain_seconds)
+        return Deferred.fromCoroutine(self._stop(self._drain))
+
+    async def _stop(self, drain: Drain) -> None:
+        # HTTP stays open until the end: load balancers ask it whether the node is ready.
+        await self.places.close("tcp", "websocket")
+        await drain.start()
+        self.groups.stop()
+        await self.places.close()
+        self._lag.stopService()
+        self._alarms.stop()
+        self._log.info("stopped")
+
+    def cut_drain(self) -> None:
+        """Stop waiting for clients; for a second signal."""
+        if self._drain is not None:
+            self._drain.cut()
+
+    def place(self, server_type: str, asked_host: str) -> tuple[str, str, int] | None:
+        """Where clients of a type connect; see `meshrelay.http.endpoint.Endpoints`."""
+        names = {"UDP": "udp", "TCP": "tcp", "WS": "websocket", "WSS": "websocket"}
+        address = self.places.host(names[server_type])
+        if address is None or not hasattr(address, "port"):
+            return None
+        if server_type == "WS" and parse_stream_place(self.config.listen.websocket).kind in ("tls", "ssl"):
+            server_type = "WSS"
+        return server_type, self.config.listen.advertised_host or asked_host, address.port
+
+    def reserve_udp(self, identity: Identity, resume: str) -> UdpCredentials:
+        """Secrets for a UDP client; see `meshrelay.http.endpoint.Endpoints`."""
+        return self._udp.reserve(identity, resume)
+
+
+def _new_sid() -> str:
+    return secrets.token_hex(16)
+
+
+def _setups(module_name: str) -> Iterable[Callable[[IMeshRelay], object]]:
+    """The ``setup`` of each installed application, and of the module that the configuration names, last.
+
+    :raises ConfigError: the module cannot be imported or has no ``setup``.
+    """
+    setups: list[Callable[[IMeshRelay], object]] = [plugin.setup for plugin in getPlugins(IMeshRelayApp)]
+    if module_name:
+        try:
+            module = import_module(module_name)
+        except ImportError as error:
+            raise ConfigError([ConfigProblem("app.module", f"cannot import {module_name}: {error}")]) from error
+        if not callable(getattr(module, "setup", None)):
+            raise ConfigError([ConfigProblem("app.module", f"{module_name} has no setup(relay)")])
+        setups.append(module.setup)
+    return setups

@@ -1,0 +1,18 @@
+"""From frames of one connection to commands of one user, and back.
+
+===========  ==================================================================================
+auth         is this user who they say: token or open
+connection   one connection: HELLO and its deadline, heartbeat, idle, frames in order
+session      one sign-in of one user; outlives its connection
+replay       pushes kept for a resume
+registry     all sessions: sign-in, take-over, resume, expiry
+dispatch     (ver, cmd) -> command, hooks around it, errors to answers
+application  what the application's module gets
+drain        everybody is sent away before the node stops
+===========  ==================================================================================
+
+::
+
+    transport -> connection -> (auth, registry) -> dispatch -> components
+    fan-out -> session -> (replay) -> transport
+"""

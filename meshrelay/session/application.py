@@ -1,0 +1,124 @@
+"""What the application gets: `IMeshRelay`, over the tables of this node."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from meshrelay.background import start
+from meshrelay.components.hooks import Command
+from meshrelay.interfaces import CommandHandler, Hook, IGroups, IMeshRelay, ISession, ISessionObserver
+from meshrelay.model import CloseReason, User
+from meshrelay.session.dispatch import Dispatcher
+from meshrelay.session.registry import SessionRegistry
+from meshrelay.wire.commands import FIRST_APPLICATION_VER
+
+__all__ = ["Application"]
+
+
+@implementer(IMeshRelay, ISessionObserver)
+class Application:
+    """See `IMeshRelay`."""
+
+    _log = Logger()
+
+    def __init__(
+        self, node_id: str, clock: IReactorTime, groups: IGroups, registry: SessionRegistry, dispatcher: Dispatcher
+    ) -> None:
+        self.node_id = node_id
+        self.clock = clock
+        self.groups = groups
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._sign_in_callbacks: list[Callable[[User], object]] = []
+        self._sign_out_callbacks: list[Callable[[User], object]] = []
+
+    def command(self, ver: int, cmd: int, handler: CommandHandler) -> None:
+        """See `IMeshRelay`."""
+        if not FIRST_APPLICATION_VER <= ver <= 255 or not 0 <= cmd <= 65535:
+            raise ValueError(f"ver {ver} cmd {cmd}: an application has ver 2 to 255 and cmd 0 to 65535")
+
+        def run(session: ISession, payload: bytes, reliable: bool) -> bytes | Awaitable[bytes]:
+            result = handler(ver, cmd, payload, session.user)
+            return _later_bytes(result, ver, cmd) if isawaitable(result) else _as_bytes(result, ver, cmd)
+
+        self._dispatcher.register({(ver, cmd): Command(ver, cmd, run)})
+
+    def before(self, ver: int, cmd: int, hook: Hook) -> None:
+        """See `IMeshRelay`."""
+        self._command_of(ver, cmd).add_before(hook)
+
+    def after(self, ver: int, cmd: int, hook: Hook) -> None:
+        """See `IMeshRelay`."""
+        self._command_of(ver, cmd).add_after(hook)
+
+    def _command_of(self, ver: int, cmd: int) -> Command:
+        command = self._dispatcher.find(ver, cmd)
+        if command is None:
+            raise ValueError(f"ver {ver} cmd {cmd}: no such command; register it before its hooks")
+        return command
+
+    def push(self, user_id: str, ver: int, cmd: int, message: bytes, reliable: bool) -> bool:
+        """See `IMeshRelay`."""
+        session = self._registry.find_user(user_id)
+        if session is None:
+            return False
+        session.push(ver, cmd, message, reliable)
+        return True
+
+    def kick(self, user_id: str, text: str) -> bool:
+        """See `IMeshRelay`."""
+        return self._registry.kick(user_id, text)
+
+    def find_user(self, user_id: str) -> User | None:
+        """See `IMeshRelay`."""
+        session = self._registry.find_user(user_id)
+        return session.user if session is not None else None
+
+    def on_sign_in(self, callback: Callable[[User], object]) -> None:
+        """See `IMeshRelay`."""
+        self._sign_in_callbacks.append(callback)
+
+    def on_sign_out(self, callback: Callable[[User], object]) -> None:
+        """See `IMeshRelay`."""
+        self._sign_out_callbacks.append(callback)
+
+    def session_opened(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self._tell(self._sign_in_callbacks, session)
+
+    def session_away(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+
+    def session_back(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+
+    def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
+        """See `ISessionObserver`."""
+        self._tell(self._sign_out_callbacks, session)
+
+    def _tell(self, callbacks: list[Callable[[User], object]], session: ISession) -> None:
+        for callback in callbacks:
+            start(_call(callback, session.user), self._log, "a callback of the application")
+
+
+async def _call(callback: Callable[[User], object], user: User) -> None:
+    waiting = callback(user)
+    if isawaitable(waiting):
+        await waiting
+
+
+def _as_bytes(result: object, ver: int, cmd: int) -> bytes:
+    if result is None:
+        return b""
+    if not isinstance(result, bytes):
+        raise TypeError(f"the handler of ver {ver} cmd {cmd} returned {type(result).__name__}, not bytes or None")
+    return result
+
+
+async def _later_bytes(result: Awaitable[object], ver: int, cmd: int) -> bytes:
+    return _as_bytes(await result, ver, cmd)

@@ -1,0 +1,433 @@
+"""One connection: HELLO and its deadline, heartbeat, idle, and frames in order.
+
+==========  =================================================================================
+state       what it does
+==========  =================================================================================
+GREETING    waits for HELLO, at most hello_timeout_seconds
+OPEN        runs commands, one after the other; PING, PONG, ACK and GOODBYE at once
+CLOSED      passes over what still arrives
+==========  =================================================================================
+
+Commands of one connection run in the order in which they came: while one waits for the application the next ones wait
+behind it, and when ``pending_commands`` of them do, nothing more is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from meshrelay.background import Alarm, Alarms
+from meshrelay.counters import NodeCounters, TransportCounters
+from meshrelay.errors import (
+    AuthenticationError,
+    CommandError,
+    MalformedPayload,
+    NodeDraining,
+    NotSignedIn,
+    RateLimited,
+    RemoteProtocolError,
+    UnknownCommand,
+)
+from meshrelay.interfaces import IConnection, IDownlink, IUplink
+from meshrelay.machine.token_bucket import TokenBucket
+from meshrelay.model import PROTOCOL_VERSION, CloseReason, Status
+from meshrelay.session.auth import Authenticator, Identity
+from meshrelay.session.dispatch import Dispatcher
+from meshrelay.session.registry import Resume, SessionRegistry, SignIn
+from meshrelay.session.session import Session
+from meshrelay.wire.commands import CORE_VER, MAX_PING_BYTES, CoreCommand, encode_error
+from meshrelay.wire.frame import Frame, encode_frame, encode_push
+from meshrelay.wire.hello import Hello, Welcome, decode_hello, encode_welcome
+from meshrelay.wire.prepared import Batch
+
+__all__ = ["Connection", "ConnectionRules", "Reception"]
+
+#: Frames before HELLO that are answered with "not signed in"; whoever sends more does not speak the protocol.
+MAX_EARLY_FRAMES = 16
+
+#: Refused commands that are answered, as a multiple of commands_per_second, before the connection is closed.
+REFUSALS = 20
+
+
+class ConnectionRules(NamedTuple):
+    """Times in seconds; see [session] of the configuration for each."""
+
+    hello_timeout_seconds: float
+    heartbeat_seconds: float
+    tcp_ttl_seconds: float
+    udp_ttl_seconds: float
+    max_payload_bytes: int
+    #: 0 = no limit.
+    commands_per_second: float
+    pending_commands: int
+    max_connections: int
+
+    def ttl_seconds(self, transport_name: str) -> float:
+        """How long a client of this transport may say nothing."""
+        return self.udp_ttl_seconds if transport_name == "udp" else self.tcp_ttl_seconds
+
+
+class Reception:
+    """What all connections of a node share, and the only way to get one.
+
+    :ivar is_draining: True: nobody is let in any more.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        rules: ConnectionRules,
+        authenticator: Authenticator,
+        registry: SessionRegistry,
+        dispatcher: Dispatcher,
+        alarms: Alarms,
+        counters: NodeCounters,
+    ) -> None:
+        self.node_id = node_id
+        self.rules = rules
+        self.authenticator = authenticator
+        self.registry = registry
+        self.dispatcher = dispatcher
+        self.alarms = alarms
+        self.counters = counters
+        self.connections: set[Connection] = set()
+        #: Closed by the node, and its transport not gone yet.
+        self.lingering: set[Connection] = set()
+        self.is_draining = False
+
+    def accept(self, link: IDownlink) -> Connection | None:
+        """Serve the new connection behind `link`. None: it was refused and aborted."""
+        if len(self.connections) >= self.rules.max_connections:
+            self.counters.refused["max_connections"] += 1
+            link.abort()
+            return None
+        connection = Connection(link, self)
+        self.connections.add(connection)
+        return connection
+
+
+class _State(Enum):
+    GREETING = "greeting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+@implementer(IUplink, IConnection)
+class Connection:
+    """See `IUplink` and `IConnection`. Made by `Reception.accept`."""
+
+    _log = Logger()
+
+    __slots__ = (
+        "_alarm",
+        "_bucket",
+        "_counters",
+        "_early_frames",
+        "_heard_at",
+        "_is_busy",
+        "_is_reading_paused",
+        "_pending",
+        "_ping_number",
+        "_pinged_at",
+        "_reception",
+        "_refusals",
+        "_session",
+        "_state",
+        "link",
+    )
+
+    def __init__(self, link: IDownlink, reception: Reception) -> None:
+        self.link = link
+        self._reception = reception
+        self._counters: TransportCounters = reception.counters.transports[link.transport_name]
+        self._state = _State.GREETING
+        self._session: Session | None = None
+        self._early_frames = 0
+        self._is_busy = False
+        self._is_reading_paused = False
+        self._pending: deque[Frame] | None = None
+        self._bucket: TokenBucket | None = None
+        self._refusals: TokenBucket | None = None
+        self._ping_number = 0
+        self._pinged_at = 0.0
+        self._heard_at = reception.alarms.now()
+        self._counters.connections += 1
+        self._counters.connections_total += 1
+        rules = reception.rules
+        self._alarm: Alarm = reception.alarms.call_later(rules.hello_timeout_seconds, self._hello_missing)
+
+    @property
+    def session(self) -> Session | None:
+        """The session that this connection serves."""
+        return self._session
+
+    def heard(self) -> None:
+        """See `IUplink`."""
+        self._heard_at = self._reception.alarms.now()
+
+    def frame_received(self, frame: Frame) -> None:
+        """See `IUplink`."""
+        self._counters.messages_received += 1
+        if self._state is _State.OPEN:
+            if frame.status & ~1:
+                self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
+            elif frame.ver == CORE_VER:
+                self._core_command(frame)
+            elif self._is_busy:
+                self._queue(frame)
+            else:
+                self._run(frame)
+        elif self._state is _State.GREETING:
+            self._greet(frame)
+
+    def protocol_broken(self, error: RemoteProtocolError) -> None:
+        """See `IUplink`."""
+        self.close(error.close_reason, str(error))
+
+    def outbox_overflowed(self, queued_bytes: int) -> None:
+        """See `IUplink`."""
+        self.close(CloseReason.SLOW_CONSUMER)
+
+    def pushes_dropped(self, count: int) -> None:
+        """See `IUplink`."""
+        if self._session is not None:
+            self._session.pushes_dropped(count)
+
+    def failed(self) -> None:
+        """See `IUplink`."""
+        self.close(CloseReason.INTERNAL, "")
+
+    def connection_lost(self, detail: str) -> None:
+        """See `IUplink`."""
+        if self._end("lost"):
+            self._leave_session(None)
+        self._reception.lingering.discard(self)
+
+    def close(self, reason: CloseReason | None, text: str = "") -> None:
+        """Say GOODBYE and close. A reason of the kind "come back" leaves the session for a resume.
+
+        :param reason: None = the client said GOODBYE itself.
+        """
+        if self._end(reason.name.lower() if reason is not None else "goodbye"):
+            session = self._session
+            self._reception.lingering.add(self)
+            self.link.close(reason, text or (reason.text if reason is not None else ""))
+            if session is not None and reason is None:
+                self._reception.registry.end(session, None)
+            else:
+                self._leave_session(reason)
+
+    def _end(self, counted_as: str) -> bool:
+        """Become CLOSED. False: it was."""
+        if self._state is _State.CLOSED:
+            return False
+        self._state = _State.CLOSED
+        self._alarm.cancel()
+        self._pending = None
+        self._counters.connections -= 1
+        self._reception.counters.closes[self.link.transport_name, counted_as] += 1
+        self._reception.connections.discard(self)
+        return True
+
+    def _leave_session(self, reason: CloseReason | None) -> None:
+        session, self._session = self._session, None
+        if session is None or session.link is not self.link:
+            return
+        if reason is None or reason.is_retryable:
+            self._reception.registry.detach(session, self.link)
+        else:
+            self._reception.registry.end(session, reason)
+
+    def _hello_missing(self) -> None:
+        self.close(CloseReason.HELLO_TIMEOUT)
+
+    def _greet(self, frame: Frame) -> None:
+        if frame.status & ~1:
+            self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
+        elif frame.ver == CORE_VER and frame.cmd == CoreCommand.HELLO:
+            self._hello(frame)
+        else:
+            self._early_frames += 1
+            self._refuse(frame, NotSignedIn())
+            if self._early_frames >= MAX_EARLY_FRAMES:
+                self.close(CloseReason.PROTOCOL_ERROR, "HELLO must be the first frame")
+
+    def _refuse(self, frame: Frame, error: CommandError) -> None:
+        self._reception.counters.errors[error.code] += 1
+        if frame.request_id:
+            body = encode_error(error.code, error.text)
+            self.link.send_frame(encode_frame(frame.ver, error.status, frame.cmd, frame.request_id, body))
+
+    def _hello(self, frame: Frame) -> None:
+        reception = self._reception
+        try:
+            if reception.is_draining:
+                raise NodeDraining
+            hello = decode_hello(frame.payload)
+            if hello.protocol != PROTOCOL_VERSION:
+                raise MalformedPayload(f"HELLO: protocol {hello.protocol} is not known, this node speaks 1")
+            if hello.user is None and hello.token is None:
+                raise MalformedPayload("HELLO: user is missing")
+            identity = reception.authenticator.authenticate(hello.user, hello.token)
+        except NodeDraining as error:
+            self._refuse(frame, error)
+            self.close(CloseReason.DRAINING)
+        except CommandError as error:
+            self._refuse(frame, error)
+            self.close(CloseReason.PROTOCOL_ERROR, error.text)
+        except AuthenticationError as error:
+            self._log.info("sign-in of {peer} refused: {detail}", peer=self.link.peer, detail=error.detail)
+            self._refuse(frame, NotSignedIn("sign-in refused"))
+            self.close(CloseReason.BAD_TOKEN)
+        else:
+            self._sign_in(frame, hello, identity)
+
+    def _sign_in(self, frame: Frame, hello: Hello, identity: Identity) -> None:
+        resume = Resume(hello.resume or "", bool(hello.acks), hello.received or 0)
+        outcome = self._reception.registry.sign_in(identity, self, resume)
+        body = self.welcome(outcome)
+        self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.HELLO, frame.request_id, body))
+        self._open(outcome)
+
+    def open_signed_in(self, identity: Identity, resume: Resume, sid: str) -> SignIn:
+        """Serve a user who signed in some other way than by HELLO: UDP, by the endpoint call.
+
+        :param sid: of the session if a new one is made.
+        """
+        outcome = self._reception.registry.sign_in(identity, self, resume, sid)
+        self._open(outcome)
+        return outcome
+
+    def welcome(self, outcome: SignIn) -> bytes:
+        """The payload that tells a client how its sign-in went."""
+        return encode_welcome(self._welcome(outcome))
+
+    def _welcome(self, outcome: SignIn) -> Welcome:
+        rules = self._reception.rules
+        return Welcome(
+            protocol=PROTOCOL_VERSION,
+            sid=outcome.session.user.sid,
+            node=self._reception.node_id,
+            user=outcome.session.user.user_id,
+            resumed=outcome.resumed,
+            recovered=outcome.recovered,
+            heartbeat_seconds=rules.heartbeat_seconds,
+            max_payload_bytes=rules.max_payload_bytes,
+        )
+
+    def _open(self, outcome: SignIn) -> None:
+        now = self._reception.alarms.now()
+        self._session = outcome.session
+        self._state = _State.OPEN
+        self._alarm.cancel()
+        self._pinged_at = now
+        self._set_alarm(now)
+        rate = self._reception.rules.commands_per_second
+        if rate > 0:
+            self._bucket = TokenBucket(rate, max(1.0, rate * 2), now)
+            self._refusals = TokenBucket(rate, max(100.0, rate * REFUSALS), now)
+        if outcome.frames:
+            self.link.send_batch(Batch(outcome.frames))
+        self._reception.registry.signed_in(outcome)
+
+    def _set_alarm(self, now: float) -> None:
+        rules = self._reception.rules
+        idle_at = self._heard_at + rules.ttl_seconds(self.link.transport_name)
+        ping_at = self._pinged_at + rules.heartbeat_seconds
+        self._alarm = self._reception.alarms.call_later(max(0.0, min(idle_at, ping_at) - now), self._time_passed)
+
+    def _time_passed(self) -> None:
+        rules = self._reception.rules
+        now = self._reception.alarms.now()
+        if now - self._heard_at >= rules.ttl_seconds(self.link.transport_name):
+            self.close(CloseReason.IDLE)
+            return
+        if now - self._pinged_at >= rules.heartbeat_seconds:
+            self._ping_number += 1
+            self._pinged_at = now
+            self.link.send_frame(encode_push(CORE_VER, CoreCommand.PING, self._ping_number.to_bytes(8, "big")))
+        self._set_alarm(now)
+
+    def _core_command(self, frame: Frame) -> None:
+        if frame.cmd == CoreCommand.PING:
+            if self._is_allowed(frame):
+                self._ping(frame)
+        elif frame.cmd == CoreCommand.PONG:
+            self._pong(frame)
+        elif frame.cmd == CoreCommand.ACK:
+            self._ack(frame)
+        elif frame.cmd == CoreCommand.GOODBYE:
+            self.close(None)
+        elif frame.cmd == CoreCommand.HELLO:
+            self._refuse(frame, MalformedPayload("HELLO: signed in already"))
+        else:
+            self._refuse(frame, UnknownCommand(f"unknown command ver 0 cmd {frame.cmd}"))
+
+    def _ping(self, frame: Frame) -> None:
+        if len(frame.payload) > MAX_PING_BYTES:
+            self._refuse(frame, MalformedPayload(f"PING: {len(frame.payload)} bytes, allowed are {MAX_PING_BYTES}"))
+        elif frame.request_id:
+            self.link.send_frame(
+                encode_frame(CORE_VER, Status.OK, CoreCommand.PING, frame.request_id, frame.payload)
+            )
+
+    def _pong(self, frame: Frame) -> None:
+        # Only the answer to the last PING is measured; anything else came late or is made up.
+        if self._session is not None and frame.payload == self._ping_number.to_bytes(8, "big") and self._ping_number:
+            self._session.latency_seconds = max(0.0, self._reception.alarms.now() - self._pinged_at)
+
+    def _ack(self, frame: Frame) -> None:
+        if len(frame.payload) != 4:
+            self._refuse(frame, MalformedPayload(f"ACK: {len(frame.payload)} bytes, it must have 4"))
+        elif self._session is not None:
+            self._session.acknowledge(int.from_bytes(frame.payload, "big"))
+
+    def _is_allowed(self, frame: Frame) -> bool:
+        """Whether the rate limit lets `frame` through; if not, it has been answered."""
+        if self._bucket is None or self._refusals is None:
+            return True
+        now = self._reception.alarms.now()
+        wait_seconds = self._bucket.take(now)
+        if not wait_seconds:
+            return True
+        self._refuse(frame, RateLimited(wait_seconds))
+        if self._refusals.take(now):
+            self.close(CloseReason.RATE_LIMITED)
+        return False
+
+    def _queue(self, frame: Frame) -> None:
+        if self._pending is None:
+            self._pending = deque()
+        limit = self._reception.rules.pending_commands
+        if len(self._pending) >= limit and self.link.transport_name == "udp":
+            # A datagram cannot be left in the socket for later as a stream can.
+            self._reception.counters.packets_dropped["pending_commands"] += 1
+            return
+        self._pending.append(frame)
+        if len(self._pending) >= limit and not self._is_reading_paused:
+            self._is_reading_paused = True
+            self.link.pause_reading()
+
+    def _run(self, frame: Frame) -> None:
+        session = self._session
+        if session is None or not self._is_allowed(frame):
+            return
+        done = self._reception.dispatcher.dispatch(session, frame)
+        if done is not None:
+            self._is_busy = True
+            done.addCallback(self._command_done)
+
+    def _command_done(self, _: None) -> None:
+        self._is_busy = False
+        while self._pending and not self._is_busy and self._state is _State.OPEN:
+            self._run(self._pending.popleft())
+        if self._is_reading_paused and not self._is_busy and self._state is _State.OPEN:
+            self._is_reading_paused = False
+            self.link.resume_reading()
+
+

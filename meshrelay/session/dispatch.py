@@ -1,0 +1,109 @@
+"""(ver, cmd) to the command that is registered for it, and what it raises to the answer that its client gets.
+
+The table is explicit: nothing is looked up by a name that came from the wire. This is the one place where `CommandError`
+is caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from meshrelay.components.hooks import Command
+from meshrelay.counters import NodeCounters
+from meshrelay.errors import CommandError, InternalError, TimedOut, UnknownCommand
+from meshrelay.model import Status
+from meshrelay.session.session import Session
+from meshrelay.wire.commands import encode_error
+from meshrelay.wire.frame import Frame
+
+__all__ = ["Dispatcher", "answer_error"]
+
+_RELIABLE = 1
+_OK = Status.OK.value
+
+
+def answer_error(session: Session, frame: Frame, error: CommandError, counters: NodeCounters) -> None:
+    """Answer `frame` with what went wrong."""
+    counters.errors[error.code] += 1
+    session.reply(frame.request_id, error.status, frame.ver, frame.cmd, encode_error(error.code, error.text))
+
+
+class Dispatcher:
+    """The table of commands.
+
+    :param timeout_seconds: longest that a command may wait for the application.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, timeout_seconds: float, counters: NodeCounters) -> None:
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._counters = counters
+        self._table: dict[tuple[int, int], Command] = {}
+
+    def register(self, commands: Mapping[tuple[int, int], Command]) -> None:
+        """Add `commands`.
+
+        :raises ValueError: one is there already.
+        """
+        for key, command in commands.items():
+            if key in self._table:
+                raise ValueError(f"command {key} is registered already")
+            self._table[key] = command
+
+    def find(self, ver: int, cmd: int) -> Command | None:
+        """The command of (ver, cmd)."""
+        return self._table.get((ver, cmd))
+
+    def dispatch(self, session: Session, frame: Frame) -> Deferred[None] | None:
+        """Run the command of `frame` and answer it.
+
+        :returns: None when it is answered; otherwise a Deferred that fires with None, never a failure, when it is.
+        """
+        self._counters.commands += 1
+        try:
+            command = self._table.get((frame.ver, frame.cmd))
+            if command is None:
+                raise UnknownCommand(f"unknown command ver {frame.ver} cmd {frame.cmd}")
+            result = command.start(session, frame.payload, bool(frame.status & _RELIABLE))
+        except CommandError as error:
+            answer_error(session, frame, error, self._counters)
+            return None
+        except Exception:  # a bug in a command costs its caller an answer, not the connection
+            self._fail(session, frame, Failure())  # type: ignore[no-untyped-call]
+            return None
+        if isinstance(result, bytes):
+            session.reply(frame.request_id, _OK, frame.ver, frame.cmd, result)
+            return None
+        return self._when_done(session, frame, result)
+
+    def _when_done(self, session: Session, frame: Frame, result: Deferred[bytes]) -> Deferred[None] | None:
+        if not result.called:
+            result.addTimeout(self._timeout_seconds, self._clock)
+
+        def answer(payload: bytes) -> None:
+            session.reply(frame.request_id, _OK, frame.ver, frame.cmd, payload)
+
+        done = result.addCallbacks(answer, lambda failure: self._fail(session, frame, failure))
+        return None if done.called and not done.paused else done
+
+    def _fail(self, session: Session, frame: Frame, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, (TimeoutError, CancelledError)):
+            error = TimedOut(f"the application did not answer within {self._timeout_seconds} seconds")
+        if not isinstance(error, CommandError):
+            self._log.failure(
+                "command ({ver}, {cmd}) of {user} failed",
+                failure=failure,
+                ver=frame.ver,
+                cmd=frame.cmd,
+                user=session.user.user_id,
+            )
+            error = InternalError()
+        answer_error(session, frame, error, self._counters)

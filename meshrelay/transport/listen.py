@@ -1,0 +1,83 @@
+"""The listening places of the configuration: ports opened in order, and the addresses that they really have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+
+from meshrelay.config.listening import parse_udp_place
+from meshrelay.errors import ConfigError, ConfigProblem
+
+__all__ = ["ListeningPlaces"]
+
+#: Connections that the kernel may hold until we accept them; a reconnect storm must not be refused.
+BACKLOG = 1024
+
+
+class ListeningPlaces:
+    """All open ports of a node, by name ("tcp", "udp", ...), in the order in which they were opened."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._ports: dict[str, IListeningPort] = {}
+
+    def listen_stream(self, name: str, place: str, factory: IProtocolFactory) -> None:
+        """Open a stream port.
+
+        :param place: a Twisted endpoint string; "" = none.
+        :raises ConfigError: it cannot be opened; the problem names the key.
+        """
+        if not place:
+            return
+        endpoint = serverFromString(self._reactor, place)
+        if getattr(endpoint, "_backlog", None) == 50:
+            endpoint._backlog = BACKLOG  # Twisted's default of 50, where the string does not say otherwise
+        outcome: list[object] = []
+        endpoint.listen(factory).addBoth(outcome.append)
+        if not outcome:
+            raise ConfigError([ConfigProblem(f"listen.{name}", f"{place} does not listen at once")])
+        if isinstance(outcome[0], Failure):
+            raise ConfigError([ConfigProblem(f"listen.{name}", outcome[0].getErrorMessage())])
+        self._ports[name] = outcome[0]  # type: ignore[assignment]
+
+    def listen_datagram(self, name: str, place: str, protocol: DatagramProtocol) -> None:
+        """Open a datagram port.
+
+        :param place: ``udp:port:interface=address``; "" = none.
+        :raises ConfigError: it cannot be opened; the problem names the key.
+        """
+        if not place:
+            return
+        parsed = parse_udp_place(place)
+        try:
+            port = self._reactor.listenUDP(parsed.port, protocol, interface=parsed.interface, maxPacketSize=2048)
+        except Exception as error:
+            raise ConfigError([ConfigProblem(f"listen.{name}", str(error))]) from error
+        self._ports[name] = port
+
+    def host(self, name: str) -> Any:
+        """The address of an open port, None if it is not open."""
+        port = self._ports.get(name)
+        return port.getHost() if port is not None else None
+
+    def addresses(self) -> dict[str, str]:
+        """name -> host:port, or the path of a Unix socket."""
+        return {name: _shown(port.getHost()) for name, port in self._ports.items()}
+
+    def close(self, *names: str) -> Deferred[Any]:
+        """Close the named ports, or all; fires when they are closed."""
+        ports = [self._ports.pop(name) for name in (names or tuple(self._ports)) if name in self._ports]
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+
+
+def _shown(address: Any) -> str:
+    host = getattr(address, "host", None)
+    if host is None:
+        name = getattr(address, "name", "")
+        return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

@@ -1,0 +1,55 @@
+"""Tests of `meshrelay.client.events`."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.client.events import (
+    Event,
+    GroupMemberBack,
+    GroupMemberJoined,
+    GroupMemberLeft,
+    GroupMemberLost,
+    GroupMessageReceived,
+    PushReceived,
+    decode_push,
+)
+from meshrelay.errors import MalformedPayload
+from meshrelay.wire.commands import encode_pushed_message
+
+GID = "g" * 52
+
+
+class DecodePushTests(SynchronousTestCase):
+    """Pushes become events."""
+
+    def test_group_pushes(self) -> None:
+        """Each push of the group table has its class, with group, user and message."""
+        payload = encode_pushed_message(GID, "bob", b"hi")
+        for cmd, event_class in {
+            111: GroupMemberJoined,
+            112: GroupMemberLeft,
+            113: GroupMessageReceived,
+            116: GroupMemberLost,
+            117: GroupMemberBack,
+        }.items():
+            event = decode_push(1, cmd, payload)
+            self.assertEqual(event, event_class(GID, "bob", b"hi"), cmd)
+
+    def test_application_push(self) -> None:
+        """A push of the application comes as it is."""
+        self.assertEqual(decode_push(2, 113, b"raw"), PushReceived(2, 113, b"raw"))
+
+    def test_push_of_a_newer_node(self) -> None:
+        """A built-in push that this version does not know is not lost."""
+        self.assertEqual(decode_push(1, 999, b"raw"), PushReceived(1, 999, b"raw"))
+
+    def test_bad_push(self) -> None:
+        """A push that cannot be read is the node's fault and says which field."""
+        error = self.assertRaises(MalformedPayload, decode_push, 1, 113, b"short")
+        self.assertIn("group ID", str(error))
+
+    def test_frozen(self) -> None:
+        """Events can be shared: they do not change."""
+        event: Event = PushReceived(2, 1, b"")
+        self.assertRaises(AttributeError, setattr, event, "ver", 3)

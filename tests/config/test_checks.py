@@ -1,0 +1,126 @@
+"""Rules between keys."""
+
+from __future__ import annotations
+
+import msgspec
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.config.checks import NOT_AVAILABLE, check_config, value_of
+from meshrelay.config.keys import keys_by_section
+from meshrelay.config.schema import (
+    AuthConfig,
+    Config,
+    GroupConfig,
+    ListenConfig,
+    MeshConfig,
+    NodeConfig,
+    SessionConfig,
+    StaticGroup,
+)
+
+EVERYTHING = frozenset(key.path for keys in keys_by_section().values() for key in keys.values())
+
+
+def problems_of(
+    config: Config, *, given: frozenset[str] = EVERYTHING, wrong: frozenset[str] = frozenset()
+) -> list[str]:
+    """Return what is wrong, as the operator reads it."""
+    return [str(problem) for problem in check_config(config, given, wrong)]
+
+
+class OpenTests(SynchronousTestCase):
+    """Mode "open" beyond loopback."""
+
+    def test_every_listener(self) -> None:
+        """A node that takes anybody's word refuses to be reachable from other machines, by any listener."""
+        everywhere = ListenConfig(tcp="tcp:1", udp="udp:2", websocket="tcp:3:interface=0.0.0.0", http=r"tcp6:4")
+        problems = problems_of(Config(listen=everywhere))
+        self.assertEqual(
+            [problem.partition(":")[0] for problem in problems],
+            ["listen.tcp", "listen.udp", "listen.websocket", "listen.http"],
+        )
+        self.assertIn("auth.insecure = true", problems[0])
+
+    def test_allowed(self) -> None:
+        """With tokens, or when the operator insists, it may be reached; a listener that is off does not matter."""
+        everywhere = ListenConfig(tcp="tcp:1", udp="")
+        insecure = Config(listen=everywhere, auth=AuthConfig(insecure=True))
+        token = Config(listen=everywhere, auth=AuthConfig(mode="token", secret_file="secret"))
+        self.assertEqual(problems_of(insecure) + problems_of(token), [])
+
+
+class PlaceTests(SynchronousTestCase):
+    """Listening places."""
+
+    def test_unreadable(self) -> None:
+        """A place that cannot be read is told with its key, once."""
+        config = Config(listen=ListenConfig(tcp="7200", udp="tcp:1"), mesh=MeshConfig(listen="nonsense"))
+        paths = [problem.partition(":")[0] for problem in problems_of(config)]
+        self.assertEqual(paths, ["mesh.listen", "listen.tcp", "mesh.listen", "listen.udp"])
+
+
+class TokenTests(SynchronousTestCase):
+    """Keys of auth mode "token"."""
+
+    def refused(self, auth: AuthConfig) -> str:
+        """Return the one problem."""
+        (problem,) = problems_of(Config(auth=auth))
+        return problem
+
+    def test_secret(self) -> None:
+        """HS256 needs the secret, and who gave a public key is told how it is used."""
+        self.assertEqual(self.refused(AuthConfig(mode="token")), "auth.secret_file: is needed by HS256")
+        self.assertIn('["RS256"]', self.refused(AuthConfig(mode="token", public_key_file="key.pem")))
+
+    def test_public_key(self) -> None:
+        """The other algorithms need the public key."""
+        auth = AuthConfig(mode="token", algorithms=("ES256",), secret_file="secret")
+        self.assertEqual(self.refused(auth), "auth.public_key_file: is needed by ES256")
+
+    def test_mixed(self) -> None:
+        """A secret and a public key side by side are refused: the public key could be used as the secret."""
+        auth = AuthConfig(mode="token", algorithms=("RS256", "HS256"), secret_file="a", public_key_file="b")
+        self.assertIn("HS256 and RS256 cannot be mixed", self.refused(auth))
+
+    def test_none(self) -> None:
+        """No algorithm at all is refused."""
+        self.assertIn("names no algorithm", self.refused(AuthConfig(mode="token", algorithms=(), secret_file="a")))
+
+    def test_open(self) -> None:
+        """Mode "open" needs no key."""
+        self.assertEqual(problems_of(Config(auth=AuthConfig(algorithms=()))), [])
+
+
+class OtherTests(SynchronousTestCase):
+    """The other rules."""
+
+    def test_heartbeat(self) -> None:
+        """Two times that close every listening client are refused when both were chosen."""
+        config = Config(session=SessionConfig(heartbeat_seconds=60, tcp_ttl_seconds=60))
+        (problem,) = problems_of(config)
+        self.assertIn("60 must be less than session.tcp_ttl_seconds 60", problem)
+        self.assertEqual(problems_of(config, given=frozenset({"session.tcp_ttl_seconds"})), [])
+
+    def test_static_groups(self) -> None:
+        """Each static group has an ID of its own."""
+        groups = tuple(StaticGroup(group_id=letter * 52) for letter in "aba")
+        self.assertEqual(
+            problems_of(Config(group=GroupConfig(static_groups=groups))),
+            ["group.static_groups[2].group_id: is the ID of number 0 as well"],
+        )
+
+    def test_not_available(self) -> None:
+        """A key of a part that is not built yet says so instead of doing nothing."""
+        config = Config(node=NodeConfig(workers=2), mesh=MeshConfig(directory="pb:127.0.0.1:1"))
+        told = [f"{path}: not available in this version" for path in ("node.workers", "mesh.directory")]
+        self.assertEqual([problem for problem in problems_of(config) if problem in told], told)
+
+    def test_not_available_exist(self) -> None:
+        """Every key of that table exists."""
+        for path in NOT_AVAILABLE:
+            value_of(Config(), path)
+
+    def test_one_mistake_once(self) -> None:
+        """A rule says nothing about a key that is known to be wrong."""
+        config = msgspec.structs.replace(Config(), auth=AuthConfig(mode="token"), node=NodeConfig(workers=2))
+        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "node.workers"})), [])

@@ -1,0 +1,1 @@
+"""Tests with real ports, processes and installations; they run apart from the unit suite."""

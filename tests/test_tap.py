@@ -1,0 +1,73 @@
+"""The twistd plug-in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay import tap
+
+
+def options(*arguments: str) -> tap.Options:
+    """Return what twistd makes of a command line."""
+    parsed = tap.Options()
+    parsed.parseOptions(list(arguments))
+    return parsed
+
+
+class OptionsTests(SynchronousTestCase):
+    """The command line."""
+
+    def test_config(self) -> None:
+        """The file is named by --config or -c, and need not be."""
+        self.assertEqual(options("--config", "node.toml").config_path, "node.toml")
+        self.assertEqual(options("-c", "node.toml").config_path, "node.toml")
+        self.assertIsNone(options().config_path)
+
+    def test_unknown(self) -> None:
+        """Anything else is refused."""
+        for arguments in (["--port", "7200"], ["node.toml"]):
+            self.assertRaises(UsageError, options, *arguments)
+
+
+class MakeServiceTests(SynchronousTestCase):
+    """From the command line to a node."""
+
+    def setUp(self) -> None:
+        self.patch(os, "environ", {})
+
+    def test_wrong_configuration(self) -> None:
+        """A wrong configuration ends the start with every problem on a line of its own."""
+        path = Path(self.mktemp())
+        path.write_text('[session]\nreplay_bytes = -1\noutbox = 3\n[node]\nid = "a b"\n')
+        stop = self.assertRaises(SystemExit, tap.makeService, options("--config", str(path)))
+        lines = str(stop.code).splitlines()
+        paths = [line.partition(":")[0] for line in lines]
+        self.assertEqual(paths, ["node.id", "session.replay_bytes", "session.outbox"])
+
+    def test_environment(self) -> None:
+        """The environment of the process counts."""
+        os.environ["MESHRELAY_SESSION__REPLAY_BYTES"] = "much"
+        stop = self.assertRaises(SystemExit, tap.makeService, options())
+        self.assertIn("(from MESHRELAY_SESSION__REPLAY_BYTES)", str(stop.code))
+
+    def test_service(self) -> None:
+        """A right configuration gives a service that twistd can start; nothing listens yet."""
+        service = tap.makeService(options())
+        self.assertTrue(IService.providedBy(service))
+        self.assertFalse(service.running)
+
+
+class PluginTests(SynchronousTestCase):
+    """What twistd finds."""
+
+    def test_listed(self) -> None:
+        """twistd lists one plug-in of ours, which leads to this module."""
+        makers = [maker for maker in getPlugins(IServiceMaker) if maker.tapname == "meshrelay"]
+        self.assertEqual([getattr(maker, "module", "") for maker in makers], ["meshrelay.tap"])
+        self.assertIs(makers[0].options, tap.Options)
