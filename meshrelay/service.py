@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any
@@ -22,7 +23,7 @@ from meshrelay.background import Alarms
 from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
 from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
-from meshrelay.config.files import read_secret
+from meshrelay.config.files import read_secret, short_secret_warning
 from meshrelay.config.listening import parse_stream_place, parse_udp_place
 from meshrelay.config.schema import AuthConfig, Config, SessionConfig
 from meshrelay.counters import NodeCounters
@@ -76,7 +77,8 @@ def _node_id(config: Config) -> str:
 def _authenticator(auth: AuthConfig) -> Authenticator:
     if auth.mode == "open":
         return OpenAuthenticator()
-    key = read_secret(auth.secret_file or auth.public_key_file)
+    is_symmetric = auth.algorithms[0].startswith("HS")
+    key = read_secret(auth.secret_file if is_symmetric else auth.public_key_file)
     return TokenAuthenticator(TokenRules(key, tuple(auth.algorithms), auth.audience, auth.issuer))
 
 
@@ -165,7 +167,10 @@ class Node(Service):
                 self._dispatcher.register(self.groups.command_table())
             self._listen()
         except ConfigError as error:
-            raise SystemExit(str(error)) from None
+            # By now sys.stderr is the log; whoever started the node reads the real one.
+            if sys.__stderr__ is not None:
+                sys.__stderr__.write(f"{error}\n")
+            raise SystemExit(1) from None
         self._warn()
         self._lag.startService()
         self._reactor.callWhenRunning(self._ready)
@@ -210,6 +215,8 @@ class Node(Service):
     def _warn(self) -> None:
         if self.config.auth.mode == "open":
             self._log.warn("auth.mode is open: everybody is who they say; set it to token before others can connect")
+        if warning := short_secret_warning(self.config.auth):
+            self._log.warn("{warning}", warning=warning)
         http = self.config.listen.http
         udp = self.config.listen.udp
         if http and udp and not parse_udp_place(udp).is_loopback:

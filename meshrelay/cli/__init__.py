@@ -3,6 +3,10 @@
 ``check_config``    everything that is wrong with a configuration
 ``default_config``  the sample configuration, or its reference page
 ``token``           a JWT to try things with
+``chat``            talk to a group, ``listen`` only reads it, ``send`` only writes to it
+``ping``            how far away a node is
+``client_program``  what the last four share: how they connect, and how they tell what went wrong
+``terminal``        reading and writing lines while messages arrive
 
 To add one, write a module whose `command` is a `click.Command` and name it in `COMMANDS`.
 """
@@ -22,8 +26,12 @@ __all__ = ["COMMANDS", "main"]
 #: Name of the subcommand -> its module.
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "chat": "meshrelay.cli.chat",
         "check-config": "meshrelay.cli.check_config",
         "default-config": "meshrelay.cli.default_config",
+        "listen": "meshrelay.cli.listen",
+        "ping": "meshrelay.cli.ping",
+        "send": "meshrelay.cli.send",
         "token": "meshrelay.cli.token",
     }
 )

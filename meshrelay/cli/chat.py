@@ -57,12 +57,13 @@ class Chat:
 
     async def talk(self, connected: Connected) -> None:
         """Join, then send each line until there are no more."""
-        self._client.on(Event, self.tell)
+        stop_telling = self._client.on(Event, self.tell)
         self._terminal.write_line(f"* you are {printable(connected.user_id)}, connected to node {connected.node_id}")
         await self._enter()
         while (line := await self._terminal.next_line()) is not None:
             if line.strip():
                 await self._say(line)
+        stop_telling()
         await self._client.leave_group(self._group_id, _BYE)
 
     def tell(self, event: Event) -> Any:

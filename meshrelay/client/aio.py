@@ -28,8 +28,11 @@ from typing import Any, TypeVar
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.main import installReactor
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from meshrelay.client import client as twisted_client
@@ -96,6 +99,18 @@ class _LoopResolver:
         receiver.resolutionComplete()
 
 
+class _GuestReactor(AsyncioSelectorReactor):
+    """A reactor in a loop that is not its own: it ends without ending the loop."""
+
+    def crash(self) -> None:
+        # The next class would stop the loop here.
+        PosixReactorBase.crash(self)
+        if self.waker is not None:
+            self.removeReader(self.waker)
+            self.waker.connectionLost(Failure(ConnectionDone()))
+            self.waker = None
+
+
 def reactor_of_loop(loop: asyncio.AbstractEventLoop) -> tuple[AsyncioSelectorReactor, bool]:
     """Return a reactor that runs inside `loop`, and whether it is the caller's alone: then he has to end it.
 
@@ -104,7 +119,7 @@ def reactor_of_loop(loop: asyncio.AbstractEventLoop) -> tuple[AsyncioSelectorRea
     installed: Any = sys.modules.get("twisted.internet.reactor")
     if isinstance(installed, AsyncioSelectorReactor) and installed._asyncioEventloop is loop:
         return installed, False
-    reactor = AsyncioSelectorReactor(loop)
+    reactor = _GuestReactor(loop)
     reactor.installNameResolver(_LoopResolver(loop))
     if installed is None:
         installReactor(reactor)
@@ -162,7 +177,10 @@ class Client:
         await self._wait(self._client.close())
         if self._is_own_reactor:
             self._is_own_reactor = False
+            ended = self._loop.create_future()
+            self._reactor.addSystemEventTrigger("after", "shutdown", ended.set_result, None)
             self._reactor.stop()
+            await ended
 
     async def ping(self, timeout_seconds: float | None = None) -> float:
         """Return the seconds of a round trip."""

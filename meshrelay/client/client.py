@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, fail
 
 from meshrelay.client.address import parse_url
-from meshrelay.client.connector import Connector, ConnectorState, TokenSource
+from meshrelay.client.connector import Connector, ConnectorState, LinkOpener, TokenSource
 from meshrelay.client.events import Connected, Disconnected, Event
-from meshrelay.client.listeners import EventStream, Listeners, WhenFull
 from meshrelay.client.identity import Identity
+from meshrelay.client.links import open_link
+from meshrelay.client.listeners import EventStream, Listeners, WhenFull
 from meshrelay.client.options import ClientOptions
 from meshrelay.errors import MalformedPayload, RemoteProtocolError
 from meshrelay.model import check_user_id
@@ -61,6 +62,7 @@ class Client:
     :param token: a JWT, or a function that gives a fresh one at each connect: a string, a coroutine or a Deferred.
     :param acks: tell the node what was received, so that a resume can recover what was lost with a connection.
     :param resume: after a break go on with the same session.
+    :param opener: what opens connections; another one is for tests and for transports of one's own.
     :raises ValueError: the URL or the user is none; the text is fit for the user's eyes.
     """
 
@@ -74,6 +76,7 @@ class Client:
         acks: bool = True,
         resume: bool = True,
         options: ClientOptions | None = None,
+        opener: LinkOpener = open_link,
     ) -> None:
         options = options or ClientOptions()
         if user is not None:
@@ -81,7 +84,7 @@ class Client:
         self._reactor = reactor
         self._listeners = Listeners()
         identity = Identity(user, options.client_name, acks, resume, options.reconnect)
-        self._connector = Connector(reactor, parse_url(url), identity, token, options, self._listeners.tell)
+        self._connector = Connector(reactor, parse_url(url), identity, token, options, self._listeners.tell, opener)
 
     @property
     def is_connected(self) -> bool:

@@ -28,15 +28,15 @@ from twisted.python.failure import Failure
 from meshrelay.client.address import NodeAddress
 from meshrelay.client.errors import ConnectFailed, NotConnected, SignInRefused, UnsentFull
 from meshrelay.client.events import Connected, Disconnected, Event
-from meshrelay.client.links import Credentials, Link, LinkReceiver, open_link
 from meshrelay.client.identity import Identity, LinkTraits
-from meshrelay.client.machine import ClientMachine, SignInFailed, State
+from meshrelay.client.links import Credentials, Link, LinkReceiver, open_link
+from meshrelay.client.machine import ClientMachine, Output, SignInFailed, State
 from meshrelay.client.options import ClientOptions
 from meshrelay.client.requests import Settled
 from meshrelay.errors import CommandError, DeliveryError
 from meshrelay.machine.backoff import Backoff
 
-__all__ = ["Connector", "ConnectorState", "TokenSource"]
+__all__ = ["Connector", "ConnectorState", "LinkOpener", "TokenSource"]
 
 #: A token, or what gives a fresh one for each try.
 TokenSource = str | Callable[[], str | Awaitable[str]] | None
@@ -276,7 +276,7 @@ class Connector:
         else:
             self._be_idle(error)
 
-    def _take(self, outputs: list[Event | Settled[_Waiter] | SignInFailed]) -> None:
+    def _take(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, Settled):
                 self._settle(output)

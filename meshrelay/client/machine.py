@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from meshrelay.client.errors import ConnectionLost, NotConnected
 from meshrelay.client.events import Connected, Disconnected, Event, decode_push
@@ -33,7 +33,7 @@ from meshrelay.wire.commands import CORE_VER, CoreCommand, decode_error, decode_
 from meshrelay.wire.frame import HEADER_BYTES, Frame, FrameDecoder, encode_frame
 from meshrelay.wire.hello import Hello, Welcome, decode_welcome, encode_hello
 
-__all__ = ["ClientMachine", "MAX_PUSH_BYTES", "SignInFailed", "State"]
+__all__ = ["ClientMachine", "MAX_PUSH_BYTES", "Output", "SignInFailed", "State"]
 
 W = TypeVar("W")
 
@@ -73,7 +73,10 @@ class SignInFailed:
     will_retry: bool
 
 
-# Mypy knows no generic alias with a TypeVar here without naming it each time.
+#: What the machine gives back.
+Output = Event | Settled[Any] | SignInFailed
+
+
 class ClientMachine(Generic[W]):
     """See the module. `W` is whatever the caller uses to remember who waits for an answer.
 

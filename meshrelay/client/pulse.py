@@ -17,6 +17,9 @@ _SILENCE_HEARTBEATS = 2.5
 _DATAGRAM_PROBE_SECONDS = 2.0
 _DATAGRAM_SILENCE_SECONDS = 10.0
 
+#: Less is taken for this much: no node's word makes a client send without a pause.
+_MIN_HEARTBEAT_SECONDS = 0.1
+
 
 class Pulse:
     """The times of one connection."""
@@ -32,6 +35,7 @@ class Pulse:
         if heartbeat_seconds is None:
             self._probe_seconds, self._silence_seconds = _DATAGRAM_PROBE_SECONDS, _DATAGRAM_SILENCE_SECONDS
         else:
+            heartbeat_seconds = max(heartbeat_seconds, _MIN_HEARTBEAT_SECONDS)
             self._probe_seconds = heartbeat_seconds * _PROBE_HEARTBEATS
             self._silence_seconds = heartbeat_seconds * _SILENCE_HEARTBEATS
 

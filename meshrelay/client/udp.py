@@ -20,8 +20,8 @@ from twisted.internet.protocol import DatagramProtocol
 from meshrelay.client.address import NodeAddress
 from meshrelay.client.endpoint import UdpEndpoint, fetch_udp_endpoint, http_agent
 from meshrelay.client.errors import ConnectFailed
-from meshrelay.client.links import Credentials, Link, LinkReceiver
 from meshrelay.client.identity import LinkTraits
+from meshrelay.client.links import Credentials, Link, LinkReceiver
 from meshrelay.client.options import ClientOptions
 from meshrelay.errors import MalformedPayload, PacketRejected
 from meshrelay.wire.commands import decode_goodbye

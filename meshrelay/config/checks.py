@@ -48,10 +48,9 @@ def value_of(config: Config, path: str) -> object:
     return value
 
 
-def check_config(config: Config, given: frozenset[str], wrong: frozenset[str]) -> list[ConfigProblem]:
+def check_config(config: Config, wrong: frozenset[str]) -> list[ConfigProblem]:
     """Check what keys say together.
 
-    :param given: paths of the keys that were set, by file or environment.
     :param wrong: paths of the keys that have a problem already; rules that read one are left out.
     """
     problems = list(_check_available(config, wrong))
@@ -60,8 +59,6 @@ def check_config(config: Config, given: frozenset[str], wrong: frozenset[str]) -
         _Rule(("auth.mode", "auth.insecure"), lambda config: _check_open_to_the_world(config, wrong)),
         _Rule(("auth.mode", "auth.algorithms", "auth.secret_file", "auth.public_key_file"), _check_token_keys),
     ]
-    if {"session.heartbeat_seconds", "session.tcp_ttl_seconds"} <= given:
-        rules.append(_Rule(("session.heartbeat_seconds", "session.tcp_ttl_seconds"), _check_heartbeat))
     rules.append(_Rule(("group.static_groups",), lambda config: check_static_groups(config.group)))
     for rule in rules:
         if wrong.isdisjoint(rule.keys):
@@ -133,16 +130,6 @@ def _check_token_keys(config: Config) -> Iterator[ConfigProblem]:
         yield ConfigProblem("auth.secret_file", f"is needed by {symmetric[0]}{hint}")
     elif others and not auth.public_key_file:
         yield ConfigProblem("auth.public_key_file", f"is needed by {others[0]}")
-
-
-def _check_heartbeat(config: Config) -> Iterator[ConfigProblem]:
-    session = config.session
-    if session.heartbeat_seconds >= session.tcp_ttl_seconds:
-        yield ConfigProblem(
-            "session.heartbeat_seconds",
-            f"{session.heartbeat_seconds:g} must be less than session.tcp_ttl_seconds {session.tcp_ttl_seconds:g}, "
-            "or clients that only listen are gone before they are asked",
-        )
 
 
 def check_static_groups(config: GroupConfig) -> Iterator[ConfigProblem]:

@@ -122,17 +122,7 @@ def allowed_values(annotation: Any) -> str:
         return "true or false"
     if plain is str:
         return str((meta.extra or {}).get("form") or "a text")
-    if isinstance(plain, type) and issubclass(plain, msgspec.Struct):
-        return "a table"
-    return ("a whole number" if plain is int else "a number") + _range(meta)
-
-
-def _range(meta: msgspec.Meta) -> str:
-    if meta.ge is not None and meta.le is not None:
-        return f" from {meta.ge} to {meta.le}"
-    if meta.ge is not None:
-        return f" of at least {meta.ge}"
-    return f" of at most {meta.le}" if meta.le is not None else ""
+    return f"{'a whole number' if plain is int else 'a number'} from {meta.ge} to {meta.le}"
 
 
 def _join(choices: list[str]) -> str:

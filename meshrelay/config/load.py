@@ -82,7 +82,7 @@ def _collect(text: str, source: str, environ: Mapping[str, str]) -> tuple[Config
         sections[name] = msgspec.structs.replace(section, **overriding)
     config = Config(**sections)
     problems += environ_problems
-    return config, problems + check_config(config, frozenset(given), _paths(problems))
+    return config, problems + check_config(config, _paths(problems))
 
 
 def _paths(problems: list[ConfigProblem]) -> frozenset[str]:

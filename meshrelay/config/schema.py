@@ -96,7 +96,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ge=0,
             le=3600,
             empty="all at once",
-            reload=True,
         ),
     ] = 10.0
 
@@ -143,8 +142,8 @@ Origin = Annotated[
     str,
     _key(
         "an origin",
-        pattern=r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/]+",
-        form='"*" or scheme://host[:port] without a path',
+        pattern=r"\*|null|[a-z][a-z0-9+.-]*://[^\s/*A-Z]+",
+        form='"*" or scheme://host[:port] in lower case, without a path',
     ),
 ]
 
@@ -171,7 +170,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     insecure: Annotated[bool, _key('true allows mode "open" beyond loopback')] = False
     allowed_origins: Annotated[
         tuple[Origin, ...],
-        _key('origins of web pages that may open a WebSocket, "*" = any', empty="same host", reload=True),
+        _key('origins of web pages that may open a WebSocket, "*" = any', empty="same host"),
     ] = ()
 
 
@@ -204,15 +203,15 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             reload=True,
         ),
     ] = 262_144
-    max_payload_bytes: Annotated[
-        int, _key("largest payload of one frame, in bytes", ge=64, le=_LARGEST_PAYLOAD, reload=True)
-    ] = 65_536
+    max_payload_bytes: Annotated[int, _key("largest payload of one frame, in bytes", ge=64, le=_LARGEST_PAYLOAD)] = (
+        65_536
+    )
     outbox_bytes: Annotated[
         int,
-        _key("bytes that may wait for a client that reads slowly", ge=1024, le=1 << 32, reload=True),
+        _key("bytes that may wait for a client that reads slowly", ge=1024, le=1 << 32),
     ] = 1_048_576
     slow_consumer: Annotated[
-        Literal["disconnect", "drop_oldest", "drop_newest"], _key("what happens over outbox_bytes", reload=True)
+        Literal["disconnect", "drop_oldest", "drop_newest"], _key("what happens over outbox_bytes")
     ] = "disconnect"
     commands_per_second: Annotated[
         int, _key("commands a client may send; twice that at once", ge=0, le=1_000_000, empty="no limit", reload=True)
@@ -228,7 +227,7 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = 0
     hook_timeout_seconds: Annotated[
-        float, _key("longest time that a hook or a custom command may take", ge=_SOON, le=3600, reload=True)
+        float, _key("longest time that a hook or a custom command may take", ge=_SOON, le=3600)
     ] = 10.0
     pending_commands: Annotated[
         int,
@@ -385,9 +384,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     admin_key_file: Annotated[
         str,
-        _key(
-            "file with the key of the admin API and the console", empty="both on loopback only", reload=True, file=True
-        ),
+        _key("file with the key of the admin API and the console", empty="both on loopback only", file=True),
     ] = ""
     console: Annotated[bool, _key("false: no console pages")] = True
 

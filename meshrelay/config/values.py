@@ -7,7 +7,6 @@ sentences are ours because they go to people who have the file in front of them,
 from __future__ import annotations
 
 import json
-import math
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -99,8 +98,7 @@ def _convert_single(annotation: Any, raw: object, path: str, problems: list[Conf
         value: object = msgspec.convert(raw, annotation)
     except msgspec.ValidationError:
         value = msgspec.UNSET
-    # nan passes every comparison of a range.
-    if value is msgspec.UNSET or (isinstance(value, float) and not math.isfinite(value)):
+    if value is msgspec.UNSET:
         hint = near_miss(raw, _choices(annotation)) if isinstance(raw, str) else ""
         problems.append(ConfigProblem(path, f"must be {allowed_values(annotation)}, is {_show(raw)}{hint}"))
         return msgspec.UNSET

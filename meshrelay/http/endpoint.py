@@ -101,6 +101,11 @@ class EndpointPage(Page):
         self._authenticator = authenticator
         self._rules = rules
 
+    def set_sign_in(self, authenticator: Authenticator, allowed_origins: tuple[str, ...]) -> None:
+        """Decide by these from now on; for a configuration that was reloaded."""
+        self._authenticator = authenticator
+        self._rules = self._rules._replace(allowed_origins=allowed_origins)
+
     def answer(self, request: Request) -> Answer:
         """See `Page.answer`."""
         if request.method == b"OPTIONS":

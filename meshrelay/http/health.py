@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.web import http
-from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from meshrelay.http.page import Answer, NotFoundPage, Page, json_answer
+from meshrelay.http.page import Answer, Branch, Page, json_answer
 
 __all__ = ["LivePage", "ReadyPage", "health_pages"]
 
@@ -43,10 +42,9 @@ class ReadyPage(Page):
         return json_answer(http.SERVICE_UNAVAILABLE, {"status": "draining", "node": self._node_id})
 
 
-def health_pages(node_id: str, is_ready: Callable[[], bool]) -> Resource:
+def health_pages(node_id: str, is_ready: Callable[[], bool]) -> Branch:
     """Return the pages under ``/health``."""
-    pages = Resource()
+    pages = Branch()
     pages.putChild(b"live", LivePage())
     pages.putChild(b"ready", ReadyPage(node_id, is_ready))
-    pages.putChild(b"", NotFoundPage())
     return pages

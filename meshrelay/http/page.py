@@ -13,7 +13,7 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-__all__ = ["Answer", "NotFoundPage", "Page", "error_answer", "json_answer", "send_answer"]
+__all__ = ["Answer", "Branch", "NotFoundPage", "Page", "error_answer", "json_answer", "send_answer"]
 
 JSON_TYPE = "application/json"
 
@@ -89,3 +89,13 @@ class NotFoundPage(Page):
     def answer(self, request: Request) -> Answer:
         """See `Page.answer`."""
         return error_answer(http.NOT_FOUND, "no such page")
+
+
+class Branch(NotFoundPage):
+    """A level of the tree: its children are pages, everything else there is none."""
+
+    isLeaf = False
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """See `twisted.web.resource.IResource.getChildWithDefault`."""
+        return NotFoundPage()

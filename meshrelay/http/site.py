@@ -33,7 +33,7 @@ from meshrelay.counters import NodeCounters
 from meshrelay.http.endpoint import EndpointPage, EndpointRules, Endpoints
 from meshrelay.http.health import health_pages
 from meshrelay.http.metrics import MetricsPage
-from meshrelay.http.page import NotFoundPage, error_answer, send_answer
+from meshrelay.http.page import Branch, error_answer, send_answer
 from meshrelay.session.auth import Authenticator
 
 __all__ = [
@@ -77,7 +77,7 @@ class _Request(Request):
     """A request without a body, answered without a Server header."""
 
     def gotLength(self, length: int | None) -> None:
-        self.content = BytesIO() if length == 0 else _Nowhere()
+        self.content = BytesIO()
         if length != 0:
             # Nobody is told to go on sending what will not be read.
             self.requestHeaders.removeHeader(b"Expect")
@@ -92,13 +92,6 @@ class _Request(Request):
         self._log.failure("a page failed", failure=reason)
         send_answer(self, error_answer(http.INTERNAL_SERVER_ERROR, "internal error"))
         return reason
-
-
-class _Nowhere(BytesIO):
-    """Takes what still arrives of a body that was refused."""
-
-    def write(self, data: Any) -> int:
-        return len(data)
 
 
 class _Channel(http.HTTPChannel):
@@ -116,10 +109,6 @@ class _Channel(http.HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if not self._is_refused:
             super().dataReceived(data)  # type: ignore[no-untyped-call]
-
-    def allContentReceived(self) -> None:
-        if not self._is_refused:
-            super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.connection_ended()
@@ -144,11 +133,12 @@ class RelaySite(Site):
     # twisted.web wraps the channel to negotiate HTTP/2 first; nothing here needs that.
     protocol = _Channel  # type: ignore[assignment]
 
-    def __init__(self, root: Resource, clock: IReactorTime, counters: NodeCounters) -> None:
+    def __init__(self, root: Resource, endpoint: EndpointPage, clock: IReactorTime, counters: NodeCounters) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             root, requestFactory=_Request, timeout=REQUEST_SECONDS, reactor=clock, parsePOSTFormSubmission=False
         )
         self._counters = counters
+        self._endpoint = endpoint
         #: Open now.
         self.connections = 0
 
@@ -166,16 +156,13 @@ class RelaySite(Site):
         self.connections += 1
         return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
 
+    def set_sign_in(self, authenticator: Authenticator, allowed_origins: tuple[str, ...]) -> None:
+        """Decide by these who is answered from now on; for a configuration that was reloaded."""
+        self._endpoint.set_sign_in(authenticator, allowed_origins)
+
     def connection_ended(self) -> None:
         """A connection is closed."""
         self.connections -= 1
-
-
-class _Root(Resource):
-    """The top of the tree: what is not a page is answered as JSON, on each level."""
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        return NotFoundPage()
 
 
 def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
@@ -183,9 +170,10 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
 
     :param clock: times the connections out.
     """
-    root = _Root()  # type: ignore[no-untyped-call]
+    root = Branch()
     rules = EndpointRules(pages.is_ready, pages.allowed_origins)
-    root.putChild(b"endpoint", EndpointPage(pages.endpoints, pages.authenticator, rules))
+    endpoint = EndpointPage(pages.endpoints, pages.authenticator, rules)
+    root.putChild(b"endpoint", endpoint)
     root.putChild(b"health", health_pages(pages.node_id, pages.is_ready))
     root.putChild(b"metrics", MetricsPage(pages.registry))
-    return RelaySite(root, clock, pages.counters)
+    return RelaySite(root, endpoint, clock, pages.counters)

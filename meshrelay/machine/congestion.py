@@ -169,7 +169,8 @@ class Pacer:
 
     def sent(self, now: float, interval_seconds: float) -> None:
         """Note a departure; unused time is saved up for a burst of ten packets."""
-        self._next = max(self._next, now - (_BURST_PACKETS - 1) * interval_seconds) + interval_seconds
+        # Half an interval of grace, so that rounding never takes one packet off the burst.
+        self._next = max(self._next, now - (_BURST_PACKETS - 0.5) * interval_seconds) + interval_seconds
         self._last = now
 
     def deadline(self) -> float:

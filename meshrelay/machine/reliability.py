@@ -9,12 +9,13 @@ sockets and timers the transport's. It fetches the events after every input, the
     deadline_passed(now)               --+                  +--> next_deadline(): when to call deadline_passed
 
 The client calls `connect`, its SYN is repeated until the node's SYN answers; the node opens with the first SYN. The
-client acknowledges the answer at once, which gives the node its first round trip sample. Data of the node that overtakes
-its SYN is kept (a few packets), since the node may speak first.
+client acknowledges the answer at once, which gives the node its first round trip sample. Data of the node that
+overtakes its SYN is kept (a few packets), since the node may speak first.
 
-A FIN is sent when the peer has acknowledged everything, so that the ACK that answers it cannot be mistaken for one of
-data; it takes no sequence number. Each end closes its own direction; `Finished` says that both are closed. Keep the
-machine for some round trips after that: the peer repeats its FIN when our last ACK was lost.
+A FIN takes no sequence number and its answer is an ACK like any other. So it is sent when the peer has acknowledged
+everything, and is repeated until an ACK arrives that cannot be a late one to something else. Each end closes its own
+direction; `Finished` says that both are closed. Keep the machine for some round trips after that: the peer repeats its
+FIN when our last ACK was lost.
 
 `machine.sending` and `machine.reassembly` are the two directions, `machine.in_flight` decides what is lost,
 `machine.congestion` how much may be on the way (and why it is more than plain NewReno), `machine.rtt` how long to wait.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from meshrelay.errors import FrameTooLarge, LocalProtocolError, PacketRejected, SessionClosed
 from meshrelay.machine.handshake import Handshake
@@ -96,6 +98,10 @@ class ReliabilityMachine:
         # With each event the packets it came in. The receiver's window bounds the messages, the rest comes once.
         self._events: deque[tuple[Event, int]] = deque()
         self._fin = Repeat()
+        # When something was last sent, other than a FIN, that the peer answers with an ACK.
+        self._elicited_at = -inf
+        # When an ACK last came that may have answered a FIN or not.
+        self._doubtful_at = -inf
         self._fin_is_wanted = False
         self._fin_is_answered = False
         self._peer_finished = False
@@ -167,11 +173,14 @@ class ReliabilityMachine:
         answer = self._handshake.answer(receiver.window, receiver.expected, now)
         if answer is not None:
             packets.append((PacketKind.SYN, answer))
+            self._elicited_at = now
         data = self._sender.take(now)
         ack_is_due = receiver.owes_ack or (receiver.ack_at is not None and (bool(data) or now >= receiver.ack_at))
         if ack_is_due:
             packets.append(receiver.acknowledgement())
-        packets.extend((PacketKind.DAT, content) for content in data)
+        if data:
+            packets.extend((PacketKind.DAT, content) for content in data)
+            self._elicited_at = now
         self._add_fin(packets, now)
         return packets
 
@@ -310,12 +319,20 @@ class ReliabilityMachine:
             took = self._handshake.round_trip_seconds(now)
             if took is not None:
                 self._round_trip.add_sample(took)
-        if self._fin.at is None or unwrap(acknowledgement.expected, sender.expected) != sender.last_sequence + 1:
+        is_last = unwrap(acknowledgement.expected, sender.expected) == sender.last_sequence + 1
+        if self._fin.at is not None and is_last:
+            self._fin_may_be_answered(now)
+
+    def _fin_may_be_answered(self, now: float) -> None:
+        """Tell the answer to our FIN from a late one to data: that comes soon, or in a row of its like."""
+        timeout = self._round_trip.timeout_seconds
+        quiet_from = max(self._fin.first_sent_at, self._elicited_at + timeout, self._doubtful_at + timeout / 2)
+        if now < quiet_from + self._round_trip.minimum * _ANSWER_SHARE:
+            self._doubtful_at = now
             return
-        if now - self._fin.first_sent_at >= self._round_trip.minimum * _ANSWER_SHARE:
-            self._fin_is_answered = True
-            self._fin.at = None
-            self._look_for_the_end()
+        self._fin_is_answered = True
+        self._fin.at = None
+        self._look_for_the_end()
 
     def _fin_received(self, kind: PacketKind, content: bytes, now: float) -> None:
         receiver = self._receiver

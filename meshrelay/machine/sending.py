@@ -3,8 +3,9 @@
 A message waits in `machine.fragmentation`'s queue, leaves when the peer's window, the congestion window and the pacer
 allow, and is kept until the peer acknowledged all of it.
 
-* Retransmission timeout (RFC 6298): over the oldest packet; sends the two oldest again past every window, doubles, and
-  gives up after `max_tries` in a row. `machine.in_flight` finds the other losses without waiting for it.
+* Retransmission timeout (RFC 6298): over the oldest packet; sends the one that the stream waits for and the oldest
+  again, past every window, doubles, and gives up after `max_tries` in a row. `machine.in_flight` finds the other losses
+  without waiting for it.
 * Second copies: a packet sent again holds up the whole stream, and at 5 % loss every twentieth of them is lost as well.
   So an eighth of a round trip later a copy follows, if nothing else wants the room, or if it was lost twice already. A
   path in full use sees none but the latter. This takes a whole loss detection off the slowest messages.
@@ -258,8 +259,10 @@ class Sender:
         while (packet := self._next_packet(now)) is not None:
             if packet.transmissions:
                 self._resent += 1
-                copy_at = now + (self.round_trip.smoothed or 0.0) / COPY_SHARE
-                self._copies.append((copy_at, self.in_flight.latest_number + 1, packet))
+                # A timeout sends two packets anyway, and may well send them into the void.
+                if packet.lost_number == packet.number:
+                    copy_at = now + (self.round_trip.smoothed or 0.0) / COPY_SHARE
+                    self._copies.append((copy_at, self.in_flight.latest_number + 1, packet))
             else:
                 self._packets[packet.sequence] = packet
                 self._sent_end = packet.sequence + 1
@@ -299,7 +302,7 @@ class Sender:
         self._doublings += 1
         self._timer_base = now
         self._timeouts += 1
-        overdue = self.in_flight.take_oldest(PACKETS_PER_TIMEOUT)
+        overdue = self._take_overdue()
         self._resend.extendleft(reversed(overdue))
         self._free_passes = len(overdue)
         if self._tries == PERSISTENT_TRIES and overdue[0].sequence < self._edge:
@@ -313,6 +316,15 @@ class Sender:
         self.congestion.reset()
         self._pacer = Pacer()
         self._tries = self._doublings = 0
+
+    def _take_overdue(self) -> list[SentPacket]:
+        """Take the packet that the peer's stream waits for off the flight, then those that left first."""
+        overdue: list[SentPacket] = []
+        first = self._packets[self.expected]
+        if first.is_in_flight:
+            self.in_flight.remove(first)
+            overdue.append(first)
+        return overdue + self.in_flight.take_oldest(PACKETS_PER_TIMEOUT - len(overdue))
 
     def _timeout_at(self) -> float | None:
         oldest = self.in_flight.oldest()

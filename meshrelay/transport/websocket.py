@@ -228,6 +228,8 @@ class NodeWebSocketFactory(WebSocketServerFactory):  # type: ignore[misc]
             perMessageCompressionAccept=_refuse_compression,
             failByDrop=False,
             webStatus=False,
+            # Whether a page without an origin may connect is for check_request to say.
+            allowNullOrigin=True,
             versions=[13],
             autoPingInterval=0,
             openHandshakeTimeout=0,

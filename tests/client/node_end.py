@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from meshrelay.client.address import NodeAddress
-from meshrelay.client.links import Credentials, Link, LinkReceiver
 from meshrelay.client.identity import LinkTraits
+from meshrelay.client.links import Credentials, Link, LinkReceiver
 from meshrelay.client.options import ClientOptions
 from meshrelay.model import Status
 from meshrelay.wire.commands import CORE_VER, CoreCommand, encode_error, encode_goodbye
@@ -112,7 +112,12 @@ class MemoryNode:
         return self.ends[-1]
 
     def open(
-        self, reactor: Any, address: NodeAddress, receiver: LinkReceiver, credentials: Credentials, options: ClientOptions
+        self,
+        reactor: Any,
+        address: NodeAddress,
+        receiver: LinkReceiver,
+        credentials: Credentials,
+        options: ClientOptions,
     ) -> Deferred[tuple[Link, LinkTraits]]:
         """See `open_link`."""
         self.tries += 1

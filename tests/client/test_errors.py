@@ -53,7 +53,7 @@ class CommandErrorTests(SynchronousTestCase):
 
     def test_known_code_without_a_class(self) -> None:
         """A code that has no class of its own here is a plain CommandError with that code."""
-        classes = {error.code for error in map(lambda code: command_error(Status.BAD, code, "x"), ErrorCode)}
+        classes = {command_error(Status.BAD, code, "x").code for code in ErrorCode}
         self.assertEqual(classes, set(ErrorCode))
 
     def test_code_of_a_newer_node(self) -> None:

@@ -94,13 +94,6 @@ class TokenTests(SynchronousTestCase):
 class OtherTests(SynchronousTestCase):
     """The other rules."""
 
-    def test_heartbeat(self) -> None:
-        """Two times that close every listening client are refused when both were chosen."""
-        config = Config(session=SessionConfig(heartbeat_seconds=60, tcp_ttl_seconds=60))
-        (problem,) = problems_of(config)
-        self.assertIn("60 must be less than session.tcp_ttl_seconds 60", problem)
-        self.assertEqual(problems_of(config, given=frozenset({"session.tcp_ttl_seconds"})), [])
-
     def test_static_groups(self) -> None:
         """Each static group has an ID of its own."""
         groups = tuple(StaticGroup(group_id=letter * 52) for letter in "aba")

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.config.files import MAX_FILE_BYTES, check_files, minimum_secret_bytes, read_secret
+from meshrelay.config.files import MAX_FILE_BYTES, check_files, minimum_secret_bytes, read_secret, short_secret_warning
 from meshrelay.config.schema import AuthConfig, Config, HttpConfig, ListenConfig
 from meshrelay.errors import ConfigError
 
@@ -106,16 +106,22 @@ class AuthKeyTests(FileTestCase):
     """The key must fit the algorithms."""
 
     def test_short_secret(self) -> None:
-        """A secret that is shorter than the hash is refused, one that is as long is taken."""
+        """A secret that is shorter than the hash is warned about and taken."""
         auth = AuthConfig(mode="token", secret_file=self.write(b"s" * 31 + b"\n"))
-        self.assertIn("holds 31 bytes, HS256 needs 32", self.problem_of(Config(auth=auth)))
+        self.assertIn("holds 31 bytes and can be guessed, 32 are safe", short_secret_warning(auth))
+        self.assertEqual(self.problems_of(Config(auth=auth)), [])
         enough = AuthConfig(mode="token", secret_file=self.write(b"s" * 32 + b"\n"))
-        self.assertEqual(self.problems_of(Config(auth=enough)), [])
+        self.assertEqual(short_secret_warning(enough), "")
 
     def test_longest_hash_counts(self) -> None:
-        """With several algorithms the secret must do for each."""
+        """With several algorithms the secret should do for each."""
         auth = AuthConfig(mode="token", algorithms=("HS256", "HS512"), secret_file=self.write(b"s" * 63))
-        self.assertIn("needs 64", self.problem_of(Config(auth=auth)))
+        self.assertIn("64 are safe", short_secret_warning(auth))
+
+    def test_no_secret(self) -> None:
+        """Without a secret there is nothing to warn about."""
+        self.assertEqual(short_secret_warning(AuthConfig()), "")
+        self.assertEqual(short_secret_warning(AuthConfig(mode="token", algorithms=("ES256",))), "")
 
     def test_public_key(self) -> None:
         """A public key is taken by its own algorithm and refused by another."""

@@ -56,6 +56,13 @@ class KeyTests(SynchronousTestCase):
         self.assertFalse(key("listen.tcp").reload)
         self.assertEqual(key("session.commands_per_second").empty, "no limit")
 
+    def test_every_number_is_bounded(self) -> None:
+        """A number has a least and a greatest value."""
+        for keys in keys_by_section().values():
+            for number in keys.values():
+                if type(number.default) in (int, float):
+                    self.assertRegex(number.allowed, r" from [0-9.]+ to [0-9]+$", number.path)
+
     def test_file_keys(self) -> None:
         """Every key that is called a file is one."""
         for keys in keys_by_section().values():

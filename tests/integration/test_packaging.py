@@ -108,9 +108,19 @@ class PackagingTests(SynchronousTestCase):
             self.assertRegex(listing, r"(?m)^    web ")
         usage = run(self.python, "-c", TWISTD, "meshrelay", "--help", cwd=self.elsewhere)
         self.assertIn("--config=", usage)
+        self.check_wrong_configuration()
         self.assertIn("meshrelay, version", run(self.python.with_name("meshrelay"), "--version", cwd=self.elsewhere))
         sample = run(self.python.with_name("meshrelay"), "default-config", cwd=self.elsewhere)
         self.assertEqual(sample, (ROOT / "etc" / "meshrelay.toml").read_text(encoding="utf-8"))
+
+    def check_wrong_configuration(self) -> None:
+        """Check that a wrong configuration ends twistd with status 1, the problems and nothing else."""
+        (self.elsewhere / "wrong.toml").write_text("[session]\nreplay_bytes = -1\noutbox_byte = 3\n")
+        command = [str(self.python), "-c", TWISTD, "-n", "--pidfile=", "meshrelay", "--config", "wrong.toml"]
+        result = subprocess.run(command, cwd=self.elsewhere, capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        paths = [line.partition(":")[0] for line in result.stderr.splitlines()]
+        self.assertEqual(paths, ["session.replay_bytes", "session.outbox_byte"])
 
     def test_wheel(self) -> None:
         """A wheel that was made from the sdist brings the plug-in, the types and no cache."""

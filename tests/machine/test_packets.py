@@ -124,7 +124,9 @@ class PacketTests(SynchronousTestCase):
             self.assertEqual(packets.unwrap(sequence, near), meant, (sequence, near))
 
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-    @given(kind=st.sampled_from([kind for kind in PacketKind if kind.name not in ("DATA", "PROBE")]), content=st.binary())
+    @given(
+        kind=st.sampled_from([kind for kind in PacketKind if kind.name not in ("DATA", "PROBE")]), content=st.binary()
+    )
     def test_garbage(self, kind: PacketKind, content: bytes) -> None:
         """Whatever an authenticated peer puts into a packet, it is read or refused for a known reason."""
         try:

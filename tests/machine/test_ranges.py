@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -63,4 +65,4 @@ class RangeSetTests(SynchronousTestCase):
             held = ranges.ranges()
             self.assertEqual({n for begin, end in held for n in range(begin, end + 1)}, model)
             self.assertEqual([number in ranges for number in range(75)], [number in model for number in range(75)])
-            self.assertTrue(all(before[1] + 1 < after[0] for before, after in zip(held, held[1:], strict=False)))
+            self.assertTrue(all(before[1] + 1 < after[0] for before, after in pairwise(held)))

@@ -1,0 +1,172 @@
+"""Tests of `meshrelay.client.client`."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.client import Client, ConnectFailed, Disconnected, Event, GroupMessageReceived, NotConnected
+from meshrelay.errors import EmptyAndNotJoined, MalformedPayload, RemoteProtocolError
+from meshrelay.wire.commands import (
+    JoinRandom,
+    NewGroup,
+    decode_gid_message,
+    decode_join_random,
+    decode_new_group,
+    encode_created,
+    encode_gid_message,
+    encode_pushed_message,
+)
+from meshrelay.wire.frame import Frame
+from tests.client.node_end import MemoryNode
+
+GID = "g" * 52
+OTHER = "h" * 52
+
+
+class ClientTests(SynchronousTestCase):
+    """The methods of a client."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.node = MemoryNode()
+        self.client = Client(self.clock, "tcp://127.0.0.1:7200", "ann", opener=self.node.open)
+        done = self.client.connect()
+        self.node.end.welcome()
+        self.successResultOf(done)
+
+    def frame(self, cmd: int, ver: int = 1) -> Frame:
+        """The one frame of a command."""
+        [frame] = self.node.end.of_command(ver, cmd)
+        return frame
+
+    def test_create_group(self) -> None:
+        """create_group sends what was asked for and gives the ID."""
+        made = self.client.create_group(allow_empty=True, join=False, ttl_seconds=60, interval_ms=100)
+        self.assertEqual(decode_new_group(self.frame(110).payload), NewGroup(True, False, 60, 100))
+        self.node.end.answer(self.frame(110), GID.encode())
+        self.assertEqual(self.successResultOf(made), GID)
+
+    def test_typed_refusal(self) -> None:
+        """What the node refuses comes as its class."""
+        made = self.client.create_group(allow_empty=False, join=False)
+        self.node.end.refuse(self.frame(110), 11, "allow_empty and join are both false")
+        self.failureResultOf(made, EmptyAndNotJoined)
+
+    def test_join_leave_broadcast(self) -> None:
+        """The group commands carry group and message and fire with None."""
+        for cmd, answer in (
+            (111, self.client.join_group(GID, b"hello")),
+            (112, self.client.leave_group(GID, b"hello")),
+            (113, self.client.broadcast(GID, b"hello")),
+        ):
+            self.assertEqual(decode_gid_message(self.frame(cmd).payload), (GID, b"hello"), cmd)
+            self.node.end.answer(self.frame(cmd))
+            self.assertIsNone(self.successResultOf(answer), cmd)
+
+    def test_reliable(self) -> None:
+        """The caller decides whether a broadcast may be lost on its way to members on UDP."""
+        self.client.broadcast_nowait(GID, b"1", reliable=False)
+        self.client.broadcast_nowait(GID, b"2")
+        frames = self.node.end.of_command(1, 113)
+        self.assertEqual([frame.status for frame in frames], [0, 1])
+
+    def test_broadcast_nowait(self) -> None:
+        """broadcast_nowait asks for no answer."""
+        self.client.broadcast_nowait(GID, b"x")
+        self.assertEqual(self.frame(113), Frame(1, 1, 113, 0, encode_gid_message(GID, b"x")))
+
+    def test_join_random(self) -> None:
+        """join_random_group tells whether the group was made, and its ID."""
+        joined = self.client.join_random_group(ttl_seconds=30, allow_empty=True, interval_ms=5, message=b"hi")
+        self.assertEqual(decode_join_random(self.frame(114).payload), JoinRandom(30, True, 5, b"hi"))
+        self.node.end.answer(self.frame(114), encode_created(True, GID))
+        self.assertEqual(self.successResultOf(joined), (True, GID))
+
+    def test_list_groups(self) -> None:
+        """list_groups gives the IDs in the node's order."""
+        listed = self.client.list_groups()
+        self.node.end.answer(self.frame(115), (GID + OTHER).encode())
+        self.assertEqual(self.successResultOf(listed), [GID, OTHER])
+
+    def test_bad_group_id(self) -> None:
+        """A group ID of the wrong length fails without a word to the node."""
+        self.failureResultOf(self.client.join_group("short"), MalformedPayload)
+        self.assertEqual(self.node.end.of_command(1, 111), [])
+
+    def test_unreadable_answer(self) -> None:
+        """An answer that cannot be read is said to be the node's fault."""
+        listed = self.client.list_groups()
+        self.node.end.answer(self.frame(115), b"short")
+        self.failureResultOf(listed, RemoteProtocolError)
+
+    def test_ping(self) -> None:
+        """ping gives the seconds of the round trip."""
+        answer = self.client.ping()
+        frame = self.frame(2, 0)
+        self.clock.advance(0.25)
+        self.node.end.answer(frame, frame.payload)
+        self.assertEqual(self.successResultOf(answer), 0.25)
+
+    def test_ping_with_other_bytes(self) -> None:
+        """An answer to PING with other bytes is no answer."""
+        answer = self.client.ping()
+        self.node.end.answer(self.frame(2, 0), b"else")
+        self.failureResultOf(answer, RemoteProtocolError)
+
+    def test_custom_command(self) -> None:
+        """request runs a command of the application."""
+        answer = self.client.request(200, 5, b"question", reliable=False)
+        self.node.end.answer(self.frame(5, 200), b"answer")
+        self.assertEqual(self.successResultOf(answer), b"answer")
+
+    def test_send(self) -> None:
+        """send tells the application something, without an answer."""
+        self.client.send(200, 5, b"fact")
+        self.assertEqual(self.frame(5, 200).request_id, 0)
+
+    def test_events(self) -> None:
+        """Pushes reach callbacks and streams."""
+        heard: list[GroupMessageReceived] = []
+        stream = self.client.events()
+        self.client.on(GroupMessageReceived, heard.append)
+        self.node.end.push(1, 113, encode_pushed_message(GID, "bob", b"hi"))
+        expected = GroupMessageReceived(GID, "bob", b"hi")
+        self.assertEqual(heard, [expected])
+        self.assertEqual(self.successResultOf(stream.next_event()), expected)
+
+    def test_stream_ends_with_the_client(self) -> None:
+        """The stream survives breaks and ends when the client is closed."""
+        stream = self.client.events()
+
+        async def read() -> list[Event]:
+            return [event async for event in stream]
+
+        done = Deferred.fromCoroutine(read())
+        self.node.end.receiver.link_lost(None, "broken")
+        self.assertNoResult(done)
+        self.clock.advance(1.0)
+        self.node.end.welcome()
+        self.client.close()
+        events = self.successResultOf(done)
+        self.assertEqual(events[-1], Disconnected(None, "closed by this program", False))
+        self.assertEqual(len(events), 3)
+
+    def test_is_connected(self) -> None:
+        """A program can ask whether it is connected."""
+        self.assertTrue(self.client.is_connected)
+        self.successResultOf(self.client.close())
+        self.assertFalse(self.client.is_connected)
+        self.assertRaises(NotConnected, self.client.broadcast_nowait, GID, b"x")
+
+    def test_bad_arguments(self) -> None:
+        """A wrong address or user is refused before anything is sent."""
+        self.assertRaises(ValueError, Client, self.clock, "http://x", "ann")
+        self.assertRaises(ValueError, Client, self.clock, "tcp://x", "u" * 129)
+
+    def test_unreachable(self) -> None:
+        """A node that cannot be reached is named in the error."""
+        self.node.failure = OSError("refused")
+        client = Client(self.clock, "tcp://h:1", "ann", opener=self.node.open)
+        self.assertIn("tcp://h:1", str(self.failureResultOf(client.connect(), ConnectFailed).value))

@@ -1,0 +1,122 @@
+"""HTTP requests to a site, in memory: no ports, no files."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from meshrelay.counters import NodeCounters
+from meshrelay.errors import AuthenticationError
+from meshrelay.http.site import HttpPages, RelaySite, make_site
+from meshrelay.session.auth import Authenticator, Identity
+from meshrelay.transport.udp import UdpCredentials
+
+__all__ = ["FakeEndpoints", "Response", "SiteUnderTest", "TokenIsUser", "parse_responses"]
+
+CLIENT = IPv4Address("TCP", "192.0.2.7", 50000)
+NODE = IPv4Address("TCP", "192.0.2.1", 7000)
+
+
+class Response(NamedTuple):
+    """One answer as a client sees it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, decoded."""
+        return msgspec.json.decode(self.body)
+
+
+def parse_responses(data: bytes, is_head: bool = False) -> list[Response]:
+    """Cut what a server wrote into answers; each must say its length."""
+    responses = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        length = 0 if is_head else int(headers.get("Content-Length", "0"))
+        body, data = data[:length], data[length:]
+        responses.append(Response(int(status_line.split()[1]), headers, body))
+    return responses
+
+
+class FakeEndpoints:
+    """Places that listen, and every reservation that was made."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {"UDP": 7100, "TCP": 7200, "WS": 7300}
+        self.reserved: list[tuple[str, str]] = []
+
+    def place(self, server_type: str, asked_host: str) -> tuple[str, str, int] | None:
+        """See `meshrelay.http.endpoint.Endpoints`."""
+        port = self.places.get(server_type)
+        return (server_type, asked_host, port) if port is not None else None
+
+    def reserve_udp(self, identity: Identity, resume: str) -> UdpCredentials:
+        """See `meshrelay.http.endpoint.Endpoints`."""
+        self.reserved.append((identity.user_id, resume))
+        return UdpCredentials(b"\x01" * 16, b"\x02" * 16, b"\x03" * 16, b"\x04" * 16)
+
+
+class TokenIsUser(Authenticator):
+    """Takes the user ID itself as the token."""
+
+    def authenticate(self, user_id: str | None, token: str | None) -> Identity:
+        """See `Authenticator`."""
+        if token is None or token != user_id:
+            raise AuthenticationError("the very secret reason")
+        return Identity(token, {})
+
+
+class SiteUnderTest:
+    """A site, and what stands behind it."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        allowed_origins: tuple[str, ...] = (),
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.endpoints = FakeEndpoints()
+        self.counters = NodeCounters()
+        self.is_ready = True
+        pages = HttpPages(
+            endpoints=self.endpoints,
+            authenticator=authenticator,
+            is_ready=lambda: self.is_ready,
+            node_id="node-1",
+            allowed_origins=allowed_origins,
+            registry=registry if registry is not None else CollectorRegistry(),
+            counters=self.counters,
+        )
+        self.site: RelaySite = make_site(pages, self.clock)
+
+    def connect(self, host: IAddress = NODE) -> tuple[Any, StringTransport]:
+        """Return a new connection and its transport."""
+        transport = StringTransport(hostAddress=host, peerAddress=CLIENT)
+        channel: Any = self.site.buildProtocol(CLIENT)
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def send(self, data: bytes, host: IAddress = NODE) -> StringTransport:
+        """Return the transport of a new connection that received `data`."""
+        channel, transport = self.connect(host)
+        channel.dataReceived(data)
+        return transport
+
+    def ask(self, path: str, *headers: str, method: str = "GET", host: IAddress = NODE) -> Response:
+        """Return the answer to one request on a connection of its own."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: relay.example:7000", *headers, "", ""]
+        transport = self.send("\r\n".join(lines).encode("utf-8"), host)
+        (response,) = parse_responses(transport.value(), method == "HEAD")
+        return response

@@ -1,0 +1,176 @@
+"""The frame header and the decoder of byte streams."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.errors import FrameTooLarge, MalformedFrame
+from meshrelay.model import CloseReason
+from meshrelay.testing.contracts import check_stream_decoder
+from meshrelay.wire.frame import (
+    HEADER_BYTES,
+    Frame,
+    FrameDecoder,
+    encode_frame,
+    encode_push,
+    split_frames,
+    whole_frames,
+)
+from tests.vectors import load_vectors
+
+VECTORS = [
+    (
+        vector["name"],
+        bytes.fromhex(vector["hex"]),
+        Frame(vector["ver"], vector["status"], vector["cmd"], vector["request_id"], bytes.fromhex(vector["payload"])),
+    )
+    for vector in load_vectors("frame")["frames"]
+]
+
+
+class VectorTests(SynchronousTestCase):
+    """Frames as the specification draws them."""
+
+    def test_decoded(self) -> None:
+        """Each frame of the specification is read field by field."""
+        for name, data, frame in VECTORS:
+            self.assertEqual(list(FrameDecoder(65536).frames(data)), [frame], name)
+
+    def test_encoded(self) -> None:
+        """Each frame is written byte for byte as the specification says."""
+        for name, data, frame in VECTORS:
+            self.assertEqual(encode_frame(*frame), data, name)
+
+    def test_pushes(self) -> None:
+        """A push has status 255 and no request ID."""
+        pushes = [(data, frame) for _, data, frame in VECTORS if frame.status == 255]
+        self.assertEqual(len(pushes), 2)
+        for data, frame in pushes:
+            self.assertEqual(encode_push(frame.ver, frame.cmd, frame.payload), data)
+
+    def test_out_of_range(self) -> None:
+        """A number that its field cannot hold is never cut to fit."""
+        for numbers in ((256, 0, 0, 0), (0, 256, 0, 0), (0, 0, 65536, 0), (0, 0, 0, 1 << 32), (0, 0, 0, -1)):
+            self.assertRaises(struct.error, encode_frame, *numbers, b"")
+
+
+class CutTests(SynchronousTestCase):
+    """A stream arrives in pieces of any size."""
+
+    def test_every_cut(self) -> None:
+        """Wherever a stream is cut, the same frames come out, each as soon as it is whole."""
+        stream = b""
+        ends = []
+        for _, data, frame in VECTORS:
+            stream += data
+            ends.append((len(stream), frame))
+        check_stream_decoder(lambda: FrameDecoder(65536).frames, stream, ends)
+
+    @settings(derandomize=True, max_examples=60, deadline=None)
+    @given(st.lists(st.binary(max_size=40), max_size=6), st.lists(st.integers(1, 60), min_size=1, max_size=8))
+    def test_random_cuts(self, payloads: list[bytes], sizes: list[int]) -> None:
+        """Reads of changing size give what one large read gives."""
+        stream = b"".join(encode_push(1, index, payload) for index, payload in enumerate(payloads))
+        decoder = FrameDecoder(64)
+        frames: list[Frame] = []
+        start = index = 0
+        while start < len(stream):
+            size = sizes[index % len(sizes)]
+            frames += decoder.frames(stream[start : start + size])
+            start += size
+            index += 1
+        self.assertEqual([frame.payload for frame in frames], payloads)
+        self.assertEqual(decoder.buffered_bytes, 0)
+
+    def test_empty_read(self) -> None:
+        """A read of nothing changes nothing."""
+        decoder = FrameDecoder(16)
+        self.assertEqual(list(decoder.frames(b"")), [])
+        self.assertEqual(list(decoder.frames(b"\x01")), [])
+        self.assertEqual(list(decoder.frames(b"")), [])
+        self.assertEqual(decoder.buffered_bytes, 1)
+
+    def test_payload_is_bytes(self) -> None:
+        """A payload never changes afterwards, even when it came in two pieces."""
+        data = encode_push(1, 1, b"abc")
+        decoder = FrameDecoder(16)
+        list(decoder.frames(data[:13]))
+        (frame,) = decoder.frames(data[13:])
+        self.assertIs(type(frame.payload), bytes)
+
+
+class BoundTests(SynchronousTestCase):
+    """Nobody makes the node hold more than max_payload_bytes."""
+
+    def test_at_the_limit(self) -> None:
+        """A payload of exactly the limit is taken."""
+        self.assertEqual([len(frame.payload) for frame in FrameDecoder(10).frames(encode_push(1, 1, b"x" * 10))], [10])
+
+    def test_over_the_limit(self) -> None:
+        """One byte more is refused as soon as the header is there, before any of the payload."""
+        header = encode_push(1, 1, b"x" * 11)[:HEADER_BYTES]
+        decoder = FrameDecoder(10)
+        self.assertEqual(list(decoder.frames(header[:11])), [])
+        error = self.assertRaises(FrameTooLarge, list, decoder.frames(header[11:]))
+        self.assertEqual((error.size_bytes, error.limit_bytes), (11, 10))
+        self.assertIs(error.close_reason, CloseReason.FRAME_TOO_LARGE)
+
+    def test_good_frames_first(self) -> None:
+        """What came before an oversized frame is still delivered."""
+        frames = []
+        stream = encode_push(1, 1, b"good") + encode_push(1, 2, b"x" * 11)
+        with self.assertRaises(FrameTooLarge):
+            for frame in FrameDecoder(10).frames(stream):
+                frames.append(frame.payload)  # noqa: PERF402
+        self.assertEqual(frames, [b"good"])
+
+    def test_buffer(self) -> None:
+        """An unfinished frame is all that is ever held."""
+        decoder = FrameDecoder(10)
+        data = encode_push(1, 1, b"x" * 10)
+        for _ in range(50):
+            list(decoder.frames(data + data[:-1]))
+            self.assertLess(decoder.buffered_bytes, HEADER_BYTES + 10)
+            self.assertEqual(len(list(decoder.frames(data[-1:]))), 1)
+        self.assertEqual(decoder.buffered_bytes, 0)
+
+    @settings(derandomize=True, max_examples=100, deadline=None)
+    @given(st.binary(max_size=200))
+    def test_garbage(self, garbage: bytes) -> None:
+        """Garbage gives frames or FrameTooLarge, and never leaves more behind than the limit."""
+        decoder = FrameDecoder(50)
+        try:
+            list(decoder.frames(garbage))
+        except FrameTooLarge:
+            return
+        self.assertLess(decoder.buffered_bytes, HEADER_BYTES + 50)
+
+
+class SplitTests(SynchronousTestCase):
+    """Frames that were joined come apart again."""
+
+    def test_split(self) -> None:
+        """Joined frames are cut where they were joined."""
+        frames = [data for _, data, _ in VECTORS]
+        self.assertEqual(split_frames(b"".join(frames)), frames)
+        self.assertEqual(split_frames(b""), [])
+
+    def test_whole(self) -> None:
+        """A datagram is read to its end."""
+        self.assertEqual(
+            whole_frames(b"".join(data for _, data, _ in VECTORS), 100), [frame for _, _, frame in VECTORS]
+        )
+
+    def test_truncated(self) -> None:
+        """A datagram whose last frame is cut off is refused as a whole."""
+        for _, data, _ in VECTORS:
+            for size in range(1, len(data)):
+                self.assertRaises(MalformedFrame, whole_frames, data[:size], 100)
+
+    def test_whole_too_large(self) -> None:
+        """A datagram obeys max_payload_bytes as well."""
+        self.assertRaises(FrameTooLarge, whole_frames, encode_push(1, 1, b"x" * 11), 10)

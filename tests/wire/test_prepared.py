@@ -1,0 +1,97 @@
+"""Frames joined once for all receivers."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.wire.frame import encode_push, split_frames
+from meshrelay.wire.prepared import MAX_DATAGRAM_CONTENT, MAX_MERGED_MESSAGE, Batch, pack_frames
+
+
+def frames_of(*sizes: int) -> list[bytes]:
+    """Return one push for each size of its payload."""
+    return [encode_push(1, index, b"x" * size) for index, size in enumerate(sizes)]
+
+
+class PackTests(SynchronousTestCase):
+    """Neighbours share what they fit into."""
+
+    def test_exact_fit(self) -> None:
+        """Frames that fill the limit to the byte stay together; one byte less and they do not."""
+        self.assertEqual(pack_frames([b"aaa", b"bb", b"c"], 5), [(b"aaabb", 2), (b"c", 1)])
+        self.assertEqual(pack_frames([b"aaa", b"bb", b"c"], 4), [(b"aaa", 1), (b"bbc", 2)])
+
+    def test_over_the_limit(self) -> None:
+        """A frame that is too long stands alone and drags nobody along."""
+        self.assertEqual(pack_frames([b"a", b"bbbb", b"c", b"d"], 2), [(b"a", 1), (b"bbbb", 1), (b"cd", 2)])
+        self.assertEqual(pack_frames([], 2), [])
+
+    @settings(derandomize=True, max_examples=60, deadline=None)
+    @given(st.lists(st.binary(min_size=1, max_size=12), max_size=20), st.integers(1, 30))
+    def test_nothing_is_lost(self, frames: list[bytes], limit: int) -> None:
+        """Whatever the sizes: all bytes in order, every frame counted, no needless excess."""
+        packed = pack_frames(frames, limit)
+        self.assertEqual(b"".join(data for data, _ in packed), b"".join(frames))
+        self.assertEqual(sum(count for _, count in packed), len(frames))
+        self.assertTrue(all(len(data) <= limit or count == 1 for data, count in packed))
+
+
+class BatchTests(SynchronousTestCase):
+    """One turn's frames, in the three ways of writing them."""
+
+    def test_stream(self) -> None:
+        """TCP gets the frames back to back; a single frame is not even copied."""
+        frames = frames_of(3, 0, 5)
+        self.assertEqual(Batch(frames).stream, b"".join(frames))
+        self.assertIs(Batch(frames[:1]).stream, frames[0])
+
+    def test_made_once(self) -> None:
+        """A thousand members cost one join: every receiver is handed the same bytes."""
+        batch = Batch(frames_of(3, 4))
+        self.assertIs(batch.stream, batch.stream)
+        self.assertIs(batch.websocket, batch.websocket)
+        self.assertIs(batch.datagrams, batch.datagrams)
+
+    def test_websocket(self) -> None:
+        """A WebSocket message carries whole frames, as many as one message may."""
+        batch = Batch(frames_of(3, 4))
+        self.assertEqual(batch.websocket, [(b"\x82" + bytes([len(batch.stream)]) + batch.stream, 2)])
+
+    def test_websocket_bound(self) -> None:
+        """Merged frames never make a message longer than the longest single frame of the defaults."""
+        exact = Batch(frames_of(MAX_MERGED_MESSAGE - 24 - 7, 7))
+        self.assertEqual([count for _, count in exact.websocket], [2])
+        over = Batch(frames_of(MAX_MERGED_MESSAGE - 24 - 7, 8))
+        self.assertEqual([count for _, count in over.websocket], [1, 1])
+        single = Batch(frames_of(MAX_MERGED_MESSAGE + 100))
+        self.assertEqual([count for _, count in single.websocket], [1])
+
+    def test_datagrams(self) -> None:
+        """A datagram holds what fits into 1,400 bytes behind the header and before the seal."""
+        self.assertEqual(MAX_DATAGRAM_CONTENT, 1358)
+        exact = Batch(frames_of(1358 - 24 - 8, 8, 1))
+        self.assertEqual([(len(data), count) for data, count in exact.datagrams], [(1358, 2), (13, 1)])
+
+    def test_reliables(self) -> None:
+        """What must arrive and what may be lost come apart, each in order."""
+        frames = frames_of(1, 2, 3, 4)
+        batch = Batch(frames, [True, False, True, False])
+        assert batch.reliable is not None
+        assert batch.unreliable is not None
+        self.assertEqual(split_frames(batch.reliable.stream), [frames[0], frames[2]])
+        self.assertEqual(split_frames(batch.unreliable.stream), [frames[1], frames[3]])
+
+    def test_one_kind(self) -> None:
+        """A batch of one kind has nothing of the other, and is not taken apart."""
+        frames = frames_of(1, 2)
+        for reliables in (None, [True, True]):
+            batch = Batch(frames, reliables)
+            self.assertIs(batch.reliable, batch)
+            self.assertIsNone(batch.unreliable)
+        lossy = Batch(frames, [False, False])
+        self.assertIsNone(lossy.reliable)
+        assert lossy.unreliable is not None
+        self.assertEqual(lossy.unreliable.stream, lossy.stream)
+        self.assertIsNone(lossy.unreliable.reliable)

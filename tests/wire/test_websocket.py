@@ -1,0 +1,38 @@
+"""Headers of outgoing WebSocket messages."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.wire.websocket import encode_binary_header, encode_message
+
+#: Length of the message -> header, from RFC 6455, section 5.2 and the examples of 5.7.
+HEADERS = {
+    0: "8200",
+    1: "8201",
+    125: "827d",
+    126: "827e007e",
+    256: "827e0100",
+    65535: "827effff",
+    65536: "827f0000000000010000",
+    1 << 32: "827f0000000100000000",
+}
+
+
+class HeaderTests(SynchronousTestCase):
+    """The three lengths of a header."""
+
+    def test_lengths(self) -> None:
+        """Each length has the shortest header that RFC 6455 allows, final, unmasked and binary."""
+        for length, header in HEADERS.items():
+            self.assertEqual(encode_binary_header(length).hex(), header, length)
+
+    def test_text(self) -> None:
+        """A text message differs in its opcode alone; this is the unmasked "Hello" of the RFC."""
+        self.assertEqual(encode_message(b"Hello", is_binary=False).hex(), "810548656c6c6f")
+
+    def test_message(self) -> None:
+        """A message is its header and the payload as it is."""
+        self.assertEqual(encode_message(b"abc"), b"\x82\x03abc")
+        self.assertEqual(encode_message(b"x" * 256)[:4].hex(), "827e0100")
+        self.assertEqual(encode_message(b"x" * 256)[4:], b"x" * 256)
