@@ -237,12 +237,11 @@ class Node(Service):
         """
         authenticator = _authenticator(config.auth)
         rules = _connection_rules(config.session, raise_open_files_limit())
-        if (config.auth.mode, config.session.max_payload_bytes) != (
-            self.config.auth.mode,
-            self.config.session.max_payload_bytes,
-        ):
+        same_mode = config.auth.mode == self.config.auth.mode
+        if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
             self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")
-        self.reception.authenticator = authenticator if config.auth.mode == self.config.auth.mode else self.authenticator
+        if same_mode:
+            self.reception.authenticator = authenticator
         self.reception.rules = rules._replace(max_payload_bytes=self.config.session.max_payload_bytes)
         self.registry.set_limits(self._registry_limits(config.session, rules))
         self._log.info("configuration reloaded")

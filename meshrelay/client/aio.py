@@ -106,7 +106,7 @@ class _GuestReactor(AsyncioSelectorReactor):
         # The next class would stop the loop here.
         PosixReactorBase.crash(self)
         if self.waker is not None:
-            self.removeReader(self.waker)
+            self.removeReader(self.waker)  # type: ignore[no-untyped-call]
             self.waker.connectionLost(Failure(ConnectionDone()))
             self.waker = None
 

@@ -70,9 +70,7 @@ class LiveGroup:
     def snapshot(self, mesh_endpoint: str) -> Group:
         """What the application sees."""
         settings = self.settings
-        members = tuple(
-            Member(user_id, session.user.sid, mesh_endpoint) for user_id, session in self.members.items()
-        )
+        members = tuple(Member(user_id, session.user.sid, mesh_endpoint) for user_id, session in self.members.items())
         return Group(
             self.id, settings.allow_empty, settings.is_static, settings.ttl_seconds, settings.interval_ms, (), members
         )

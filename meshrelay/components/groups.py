@@ -379,5 +379,3 @@ class Groups:
         group = self._make(session, self._new_group_of(wanted))
         await self._create.run_hooks(self._create.after, session, payload)
         return encode_created(True, group.id)
-
-

@@ -1,7 +1,7 @@
 """Commands, and what the application runs before and after them.
 
-A command runs in one go when nothing in it waits: no Deferred is made then. As soon as a hook or the command itself returns
-something to wait for, the rest runs as a coroutine.
+A command runs in one go when nothing in it waits: no Deferred is made then. As soon as a hook or the command itself
+returns something to wait for, the rest runs as a coroutine.
 """
 
 from __future__ import annotations

@@ -70,14 +70,12 @@ def _collect(text: str, source: str, environ: Mapping[str, str]) -> tuple[Config
     known = section_types()
     problems += [_unknown_section(name) for name in raw if name not in known]
     sections: dict[str, Any] = {}
-    given: set[str] = set()
     for name, struct in known.items():
         overriding = overrides.get(name, {})
         table = raw.get(name, {})
         if isinstance(table, Mapping):
             # What the environment overrides may be wrong in the file: nobody will see it.
             table = {key: value for key, value in table.items() if key not in overriding}
-            given.update(f"{name}.{key}" for key in (*table, *overriding))
         section = convert_struct(struct, table, name, problems) or struct()
         sections[name] = msgspec.structs.replace(section, **overriding)
     config = Config(**sections)

@@ -4,8 +4,9 @@ A frame waits until the end of the turn, or for the channel's merging interval. 
 each subscriber is handed the same `Batch`. Who published meanwhile is handed a batch without its own frames: k
 publishers make k more joins, not one for each member.
 
-Order: a subscriber gets the frames of a channel in the order in which they were published. A channel is flushed before its
-subscribers change, so nobody gets what was published before it came, and everybody gets what was published before it left.
+Order: a subscriber gets the frames of a channel in the order in which they were published. A channel is flushed before
+its subscribers change, so nobody gets what was published before it came, and everybody gets what was published before
+it left.
 """
 
 from __future__ import annotations
@@ -189,5 +190,3 @@ class Hub:
         for channel in list(self._merging):
             channel.flush()
         self._turn.end()
-
-

@@ -68,6 +68,9 @@ __all__ = [
     "State",
 ]
 
+#: FINs that follow an answer which may have been none, since the peer would wait for ever if they were all lost.
+DOUBTFUL_FAREWELLS = 2
+
 #: The ACK that answers a FIN takes at least this share of the fastest round trip; a sooner one was on its way before.
 _ANSWER_SHARE = 0.75
 
@@ -102,6 +105,7 @@ class ReliabilityMachine:
         self._elicited_at = -inf
         # When an ACK last came that may have answered a FIN or not.
         self._doubtful_at = -inf
+        self._farewells = 0
         self._fin_is_wanted = False
         self._fin_is_answered = False
         self._peer_finished = False
@@ -202,8 +206,8 @@ class ReliabilityMachine:
         if self.state not in (State.CONNECTING, State.OPEN):
             return
         tries = self._options.max_tries
-        is_over = self._handshake.repeat.is_exhausted(tries, now) or self._fin.is_exhausted(tries, now)
-        if is_over or not self._sender.expire(now):
+        is_unanswered = self._fin.is_exhausted(tries, now) and not self._fin_is_answered
+        if is_unanswered or self._handshake.repeat.is_exhausted(tries, now) or not self._sender.expire(now):
             self._reset(CloseReason.IDLE.code, CloseReason.IDLE.text)
 
     def next_event(self) -> Event | None:
@@ -247,11 +251,15 @@ class ReliabilityMachine:
         return values
 
     def _add_fin(self, packets: list[tuple[PacketKind, bytes]], now: float) -> None:
-        if not self._fin_is_wanted or self._fin_is_answered or not self._sender.is_drained:
+        is_due = self._fin.at is None if not self._fin.tries else self._fin.at is not None and now >= self._fin.at
+        if not (self._fin_is_wanted and is_due and self._sender.is_drained):
             return
-        if self._fin.at is None or now >= self._fin.at:
-            self._fin.sent(now, self._round_trip.timeout_seconds)
-            packets.append((PacketKind.FIN, encode_fin(self._sender.last_sequence)))
+        timeout = self._round_trip.timeout_seconds
+        self._fin.sent(now, timeout)
+        if self._fin_is_answered:
+            self._farewells -= 1
+            self._fin.at = now + timeout if self._farewells else None
+        packets.append((PacketKind.FIN, encode_fin(self._sender.last_sequence)))
 
     def _close(self, code: int, text: str) -> None:
         self.state = State.CLOSED
@@ -315,23 +323,24 @@ class ReliabilityMachine:
         acknowledgement = decode_acknowledgement(kind, content)
         sender.acknowledge(acknowledgement, now)
         if not self._round_trip.samples and sender.expected == sender.first_sequence:
-            # It answers nothing but the node's SYN. A client that never does so is measured by the data.
+            # It answers nothing but the node's SYN; a client that takes its time with that is measured by the data.
             took = self._handshake.round_trip_seconds(now)
-            if took is not None:
+            if took is not None and took < self._options.initial_rto_seconds:
                 self._round_trip.add_sample(took)
         is_last = unwrap(acknowledgement.expected, sender.expected) == sender.last_sequence + 1
-        if self._fin.at is not None and is_last:
+        if self._fin.tries and not self._fin_is_answered and is_last:
             self._fin_may_be_answered(now)
 
     def _fin_may_be_answered(self, now: float) -> None:
-        """Tell the answer to our FIN from a late one to data: that comes soon, or in a row of its like."""
+        """Tell the answer to our FIN from a late one to data, which comes soon or in a row of its like."""
         timeout = self._round_trip.timeout_seconds
         quiet_from = max(self._fin.first_sent_at, self._elicited_at + timeout, self._doubtful_at + timeout / 2)
         if now < quiet_from + self._round_trip.minimum * _ANSWER_SHARE:
             self._doubtful_at = now
             return
         self._fin_is_answered = True
-        self._fin.at = None
+        self._farewells = DOUBTFUL_FAREWELLS if self._doubtful_at >= self._fin.first_sent_at else 0
+        self._fin.at = now + timeout if self._farewells else None
         self._look_for_the_end()
 
     def _fin_received(self, kind: PacketKind, content: bytes, now: float) -> None:

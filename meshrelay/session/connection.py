@@ -372,9 +372,7 @@ class Connection:
         if len(frame.payload) > MAX_PING_BYTES:
             self._refuse(frame, MalformedPayload(f"PING: {len(frame.payload)} bytes, allowed are {MAX_PING_BYTES}"))
         elif frame.request_id:
-            self.link.send_frame(
-                encode_frame(CORE_VER, Status.OK, CoreCommand.PING, frame.request_id, frame.payload)
-            )
+            self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.PING, frame.request_id, frame.payload))
 
     def _pong(self, frame: Frame) -> None:
         # Only the answer to the last PING is measured; anything else came late or is made up.
@@ -429,5 +427,3 @@ class Connection:
         if self._is_reading_paused and not self._is_busy and self._state is _State.OPEN:
             self._is_reading_paused = False
             self.link.resume_reading()
-
-

@@ -1,7 +1,7 @@
 """(ver, cmd) to the command that is registered for it, and what it raises to the answer that its client gets.
 
-The table is explicit: nothing is looked up by a name that came from the wire. This is the one place where `CommandError`
-is caught.
+The table is explicit: nothing is looked up by a name that came from the wire. This is the one place where
+`CommandError` is caught.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One sign-in of one user: what the rest of the house holds on to.
 
-A session outlives its connection. While it has none ("away"), reliable pushes wait in its replay buffer. A session whose
-client acknowledges keeps every push until it is acknowledged, so that nothing is lost with a connection.
+A session outlives its connection. While it has none ("away"), reliable pushes wait in its replay buffer. A session
+whose client acknowledges keeps every push until it is acknowledged, so that nothing is lost with a connection.
 """
 
 from __future__ import annotations

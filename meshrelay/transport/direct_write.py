@@ -4,8 +4,8 @@
 receiver costs two epoll calls and a turn. In a fan-out almost every socket can take the bytes at once, so this module
 tries first and hands over only the rest. It is the one place that knows something of Twisted's insides:
 
-* ``tcp.Connection`` keeps what it has not written in ``dataBuffer`` and ``_tempDataBuffer``, and only there; while both are
-  empty and it is not closing, bytes that go to its socket directly keep their order;
+* ``tcp.Connection`` keeps what it has not written in ``dataBuffer`` and ``_tempDataBuffer``, and only there; while
+  both are empty and it is not closing, bytes that go to its socket directly keep their order;
 * it finds out about a dead socket by its own reads and writes, so an error here may be left for it to meet.
 
 tests/transport/test_direct_write.py pins both. TLS, HAProxy and any unknown transport go through ``write``.

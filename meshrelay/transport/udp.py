@@ -82,9 +82,21 @@ class UdpLink:
 
     transport_name = "udp"
 
-    __slots__ = ("_listener", "_parts", "_pending", "_pending_bytes", "address", "codec", "connection", "is_over", "sid")
+    __slots__ = (
+        "_listener",
+        "_parts",
+        "_pending",
+        "_pending_bytes",
+        "address",
+        "codec",
+        "connection",
+        "is_over",
+        "sid",
+    )
 
-    def __init__(self, listener: UdpListener, parts: UdpParts, sid: bytes, codec: PacketCodec, address: Address) -> None:
+    def __init__(
+        self, listener: UdpListener, parts: UdpParts, sid: bytes, codec: PacketCodec, address: Address
+    ) -> None:
         self._listener = listener
         self._parts = parts
         self._pending: list[tuple[bytes, int]] = []
@@ -256,9 +268,7 @@ class UdpListener(DatagramProtocol):
         reservation = _Reservation(identity, codec, resume)
         self._reservations[sid] = reservation
         self._reserved_by[identity.user_id] = sid
-        self._parts.alarms.call_later(
-            self._parts.reservation_seconds, lambda: self._reservation_late(sid, reservation)
-        )
+        self._parts.alarms.call_later(self._parts.reservation_seconds, lambda: self._reservation_late(sid, reservation))
         return secrets
 
     def _reservation_late(self, sid: bytes, reservation: _Reservation) -> None:
@@ -331,5 +341,3 @@ class UdpListener(DatagramProtocol):
             counters.packets_dropped["unreachable"] += 1
         else:
             counters.transports["udp"].bytes_sent += len(packet)
-
-

@@ -1,8 +1,8 @@
 """Frames in binary WebSocket messages (client protocol, section 1; RFC 6455 by Autobahn).
 
 Autobahn does the opening handshake, control frames, close and receiving; outgoing messages are encoded once for all
-receivers by `meshrelay.wire.websocket` and leave through the outbox. Received messages are never gathered: their bytes go
-to the frame decoder as they come, so what a client can make us hold is one frame, as on TCP.
+receivers by `meshrelay.wire.websocket` and leave through the outbox. Received messages are never gathered: their bytes
+go to the frame decoder as they come, so what a client can make us hold is one frame, as on TCP.
 
 Autobahn's own timers are off: deadlines are alarms of the node's clock.
 """
@@ -26,7 +26,14 @@ from meshrelay.wire.frame import HEADER_BYTES, FrameDecoder
 from meshrelay.wire.prepared import Batch
 from meshrelay.wire.websocket import encode_message
 
-__all__ = ["MIN_MESSAGE_LIMIT_BYTES", "NodeWebSocketFactory", "NodeWebSocketProtocol", "WebSocketLink", "WebSocketRules"]
+__all__ = [
+    "MIN_MESSAGE_LIMIT_BYTES",
+    "NodeWebSocketFactory",
+    "NodeWebSocketProtocol",
+    "WebSocketLink",
+    "WebSocketRules",
+    "is_origin_allowed",
+]
 
 #: A message may be at least this long, however small max_payload_bytes is.
 MIN_MESSAGE_LIMIT_BYTES = 1024 * 1024
@@ -96,7 +103,9 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     _log = Logger()
 
-    def __init__(self, accept: Callable[[IDownlink], IUplink | None], parts: StreamParts, rules: WebSocketRules) -> None:
+    def __init__(
+        self, accept: Callable[[IDownlink], IUplink | None], parts: StreamParts, rules: WebSocketRules
+    ) -> None:
         super().__init__()
         self._accept = accept
         self._parts = parts

@@ -102,7 +102,7 @@ class WebSocketLink(WebSocketClientProtocol):
         self._stream.setTcpNoDelay(True)
         self._stream.registerProducer(self, True)
         opened, self._opened = self._opened, None
-        if opened is not None:
+        if opened is not None and not opened.called:
             opened.callback(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -135,7 +135,7 @@ class WebSocketLink(WebSocketClientProtocol):
     def _closed(self, code: int | None, text: str) -> None:
         receiver, self._receiver = self._receiver, None
         opened, self._opened = self._opened, None
-        if opened is not None:
+        if opened is not None and not opened.called:
             opened.errback(WebSocketRefused(text))
         elif receiver is not None:
             receiver.link_lost(code, text)

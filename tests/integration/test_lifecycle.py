@@ -37,7 +37,8 @@ class StartTests(SynchronousTestCase):
 
     def test_wrong_configuration(self) -> None:
         """Status 1, every problem with its key on standard error, no traceback."""
-        status, out, err = run_until_exit('[session]\noutbox_bytes = "many"\n[lisen]\ntcp = ""\n[auth]\nmode = "shut"\n')
+        wrong = '[session]\noutbox_bytes = "many"\n[lisen]\ntcp = ""\n[auth]\nmode = "shut"\n'
+        status, out, err = run_until_exit(wrong)
         self.assertEqual(status, 1)
         for expected in ("session.outbox_bytes", "lisen", "auth.mode"):
             self.assertIn(expected, err)

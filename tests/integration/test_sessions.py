@@ -220,8 +220,16 @@ class StreamSuite(SessionSuite):
     def test_bad_hello(self: Any) -> None:
         """A HELLO that cannot be understood is refused with code 1 and the connection closed."""
         daemon = self.start()
-        for body in (b"", b"nonsense", b"{}", b'{"protocol":2,"user":"ann"}', b'{"protocol":1,"user":""}', b"[1]",
-                     b'{"protocol":1,"user":"' + b"x" * 129 + b'"}', b'{"protocol":1,"user":"\xff"}'):
+        for body in (
+            b"",
+            b"nonsense",
+            b"{}",
+            b'{"protocol":2,"user":"ann"}',
+            b'{"protocol":1,"user":""}',
+            b"[1]",
+            b'{"protocol":1,"user":"' + b"x" * 129 + b'"}',
+            b'{"protocol":1,"user":"\xff"}',
+        ):
             client = self.open(daemon)
             self.assertEqual(client.refused(0, 1, body), 1, body)
             self.assertEqual(client.goodbye()[0], PROTOCOL_ERROR)
@@ -300,7 +308,7 @@ class StreamSuite(SessionSuite):
         self.assertNotEqual(welcome["sid"], sid)
 
     def test_bad_token(self: Any) -> None:
-        """In mode "token" a HELLO without a valid token gets code 3 and BAD_TOKEN, and is not told which check failed."""
+        """In mode "token" a HELLO without a valid token gets code 3 and BAD_TOKEN, and not which check failed."""
         secret = self.mktemp()
         with open(secret, "wb") as stream:
             stream.write(b"s" * 32)
@@ -393,8 +401,18 @@ class UdpSessionTests(SessionSuite, SynchronousTestCase):
         client = self.connect(daemon, "ann")
         assert isinstance(client, UdpClient)
         good = client.seal(1, pack(0, 0, 2, 5, b"once"))
-        forged = [b"", b"x", b"x" * 1400, b"x" * 2000, good[:-1], good[:41], good[:26] + bytes(len(good) - 26),
-                  b"\x09" + good[1:], good[:1] + b"\x02" + good[2:], good[:2] + bytes(16) + good[18:]]
+        forged = [
+            b"",
+            b"x",
+            b"x" * 1400,
+            b"x" * 2000,
+            good[:-1],
+            good[:41],
+            good[:26] + bytes(len(good) - 26),
+            b"\x09" + good[1:],
+            good[:1] + b"\x02" + good[2:],
+            good[:2] + bytes(16) + good[18:],
+        ]
         stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(stranger.close)
         stranger.settimeout(0.3)
