@@ -66,6 +66,8 @@ class NodeCounters:
         self.outbox_bytes = 0
         #: Largest number of seconds that a turn came late since the metrics were read.
         self.reactor_lag_seconds = 0.0
+        #: UDP clients that came from another address.
+        self.address_changes = 0
         self.commands = 0
         self.deliveries = 0
         self.batches = 0

@@ -90,6 +90,15 @@ class IDownlink(Interface):
     def send_frame(frame: bytes) -> None:
         """Send one frame that must not be dropped by a policy: an answer, PING, GOODBYE."""
 
+    def send_probe(frame: bytes) -> None:
+        """Send one frame whose round trip is measured, by the shortest way; it may be lost."""
+
+    def undelivered() -> tuple[int, list[bytes]] | None:
+        """What a link that is acknowledged, as RUDP is, still owes the client; None: this one is not.
+
+        :returns: the count of reliable pushes that it has taken, and the frames of those not acknowledged, in order.
+        """
+
     def pause_reading() -> None:
         """Take no more from the client for now. UDP cannot be paused and drops instead."""
 

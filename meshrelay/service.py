@@ -35,6 +35,7 @@ from meshrelay.http.lag import LagMeter
 from meshrelay.http.metrics import MetricSources, make_registry
 from meshrelay.http.site import HttpPages, make_site
 from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
+from meshrelay.machine.reliability import ReliabilityOptions
 from meshrelay.open_files import raise_open_files_limit
 from meshrelay.session.application import Application
 from meshrelay.session.auth import Authenticator, Identity, OpenAuthenticator, TokenAuthenticator, TokenRules
@@ -45,14 +46,19 @@ from meshrelay.session.registry import RegistryLimits, SessionRegistry
 from meshrelay.transport.listen import ListeningPlaces
 from meshrelay.transport.stream_link import StreamParts
 from meshrelay.transport.tcp import TcpFactory
-from meshrelay.transport.udp import UdpCredentials, UdpListener, UdpParts
+from meshrelay.transport.udp import UdpCredentials, UdpListener
+from meshrelay.transport.udp_link import UdpParts
 from meshrelay.transport.websocket import NodeWebSocketFactory, WebSocketRules
 from meshrelay.wire.commands import pushed_message_overhead
+from meshrelay.wire.frame import HEADER_BYTES
 
 __all__ = ["Node", "make_service"]
 
 #: Open files that are left for everything but clients: logs, HTTP, links, the reactor's own.
 SPARE_FILES = 100
+
+#: How exact retransmission and pacing of UDP are.
+PACER_RESOLUTION_SECONDS = 0.002
 
 #: Deadline of a WebSocket's opening handshake.
 HANDSHAKE_SECONDS = 5.0
@@ -65,8 +71,8 @@ def make_service(config: Config, reactor: Any) -> MultiService:
     """
     top = MultiService()
     node = Node(config, reactor)
-    node.setName("node")
-    node.setServiceParent(top)
+    node.setName("node")  # type: ignore[no-untyped-call]
+    node.setServiceParent(top)  # type: ignore[no-untyped-call]
     return top
 
 
@@ -106,6 +112,7 @@ class Node(Service):
         self._reactor = reactor
         self.counters = NodeCounters()
         self._alarms = Alarms(reactor)
+        self._pacer = Alarms(reactor, PACER_RESOLUTION_SECONDS)
         self._turn = Turn(reactor)
         self._hub = Hub(self._turn, reactor, self.counters)
         rules = _connection_rules(config.session, raise_open_files_limit())
@@ -140,13 +147,24 @@ class Node(Service):
         return Groups(rules, table, self.registry, callbacks, lambda: self.reception.is_draining)
 
     def _udp_parts(self, config: Config) -> UdpParts:
+        session = config.session
+        reliability = ReliabilityOptions(
+            max_message_bytes=session.max_payload_bytes + HEADER_BYTES,
+            send_buffer_bytes=session.outbox_bytes,
+            receive_window_packets=session.receive_window_packets,
+            rto_floor_seconds=session.retransmit_floor_seconds,
+            max_tries=session.retransmit_tries,
+        )
         return UdpParts(
             self._turn,
             self._alarms,
+            self._pacer,
             self.counters,
             secrets.token_bytes,
-            config.session.max_payload_bytes,
-            config.session.hello_timeout_seconds,
+            session.max_payload_bytes,
+            session.hello_timeout_seconds,
+            reliability,
+            session.slow_consumer,
         )
 
     @property
@@ -159,7 +177,7 @@ class Node(Service):
 
         :raises SystemExit: something cannot be opened or set up: status 1, the problem on standard error.
         """
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         try:
             self._set_up_application()
             if self.config.group.expose_commands:
@@ -251,7 +269,7 @@ class Node(Service):
 
         :returns: fires when that is done, see `meshrelay.session.drain.Drain.start`.
         """
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._is_ready = False
         self._log.info("draining {count} connections", count=len(self.reception.connections))
         self._hub.flush()
@@ -266,6 +284,7 @@ class Node(Service):
         await self.places.close()
         self._lag.stopService()
         self._alarms.stop()
+        self._pacer.stop()
         self._log.info("stopped")
 
     def cut_drain(self) -> None:

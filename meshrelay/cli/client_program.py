@@ -55,7 +55,8 @@ class Target:
     """Which node, and as whom."""
 
     url: str
-    user: str
+    #: None: the token names the user.
+    user: str | None
     token_file: str | None
 
     def token(self) -> str:
@@ -70,7 +71,9 @@ def node_options(function: F) -> F:
         click.option(
             "--token-file", type=click.Path(exists=True, dir_okay=False), help="File with a JWT; read at each connect."
         ),
-        click.option("--user", help="User ID.  [default: your login name and four random digits]"),
+        click.option(
+            "--user", help="User ID.  [default: that of the token, or your login name and four random digits]"
+        ),
         click.option(
             "--url", default=DEFAULT_URL, show_default=True, help="tcp://, tls://, ws://, wss://, udp+http(s)://"
         ),
@@ -81,8 +84,10 @@ def node_options(function: F) -> F:
 
 def as_target(url: str, user: str | None, token_file: str | None) -> Target:
     """Fill in what was left out."""
-    # Two programs of one user would take each other's place at the node.
-    return Target(url, user or f"{getpass.getuser()}-{secrets.token_hex(2)}", token_file)
+    if user is None and token_file is None:
+        # Two programs of one user would take each other's place at the node.
+        user = f"{getpass.getuser()}-{secrets.token_hex(2)}"
+    return Target(url, user, token_file)
 
 
 def static_group_id(name: str) -> str:

@@ -29,12 +29,17 @@ async def send_lines(client: Client, group: str, terminal: Terminal) -> None:
     """Join, send each line, leave. Empty lines are sent too."""
     group_id = await enter_group(client, group)
     sent: deque[Deferred[None]] = deque()
-    while (line := await terminal.next_line()) is not None:
-        if len(sent) >= _WINDOW:
+    try:
+        while (line := await terminal.next_line()) is not None:
+            if len(sent) >= _WINDOW:
+                await sent.popleft()
+            sent.append(client.broadcast(group_id, line))
+        while sent:
             await sent.popleft()
-        sent.append(client.broadcast(group_id, line))
-    while sent:
-        await sent.popleft()
+    finally:
+        # One failure ends the command; what comes of the others is told to nobody.
+        for answer in sent:
+            answer.addErrback(lambda _: None)
     await client.leave_group(group_id)
 
 

@@ -8,6 +8,7 @@ errors          what can go wrong at this end; the node's refusals are in `meshr
 options         limits and times
 listeners       callbacks and bounded event streams
 connector       one connection at a time: opening, timers, coming back
+unsent          back pressure: what waits because the node does not read
 machine         the protocol without IO; its parts are `requests` (the open ones), `push_count` (acknowledgements) and
                 `pulse` (is the node alive), and `identity` is what it is told
 address         URLs

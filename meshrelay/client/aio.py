@@ -8,11 +8,10 @@
         async for event in client.events():
             ...
 
-The loop has to be a selector loop: on Windows that is not the default one, and uvloop will do as well. A reactor is
-bound to one loop. When the process has none yet, one for the running loop is installed as the global reactor, because
-parts of Twisted look for it there and would otherwise install one that never runs. When the global reactor belongs to
-something else (another loop, a Twisted program), the client makes a reactor of its own and leaves the global one alone.
-Signals stay with asyncio.
+The loop has to be a selector loop, which on Windows is not the default one. A reactor is bound to one loop. When the
+process has none yet, one for the running loop is installed as the global reactor, because parts of Twisted look for it
+there and would otherwise install one that never runs. When the global reactor belongs to something else (another loop,
+a Twisted program), the client makes a reactor of its own and leaves the global one alone. Signals stay with asyncio.
 """
 
 from __future__ import annotations
@@ -155,7 +154,12 @@ class Client:
         )
 
     async def __aenter__(self) -> Client:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            # Nobody else would end the reactor: without an entry there is no exit.
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum, unique
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferTimeoutError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IDelayedCall
@@ -26,13 +26,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshrelay.client.address import NodeAddress
-from meshrelay.client.errors import ConnectFailed, NotConnected, SignInRefused, UnsentFull
+from meshrelay.client.errors import ConnectFailed, NotConnected, SignInRefused
 from meshrelay.client.events import Connected, Disconnected, Event
 from meshrelay.client.identity import Identity, LinkTraits
 from meshrelay.client.links import Credentials, Link, LinkReceiver, open_link
 from meshrelay.client.machine import ClientMachine, Output, SignInFailed, State
 from meshrelay.client.options import ClientOptions
 from meshrelay.client.requests import Settled
+from meshrelay.client.unsent import Unsent
 from meshrelay.errors import CommandError, DeliveryError
 from meshrelay.machine.backoff import Backoff
 
@@ -43,6 +44,10 @@ TokenSource = str | Callable[[], str | Awaitable[str]] | None
 
 #: How long `close` waits until what was written is out.
 _CLOSE_SECONDS = 2.0
+
+#: A connection that was up for so long was a sound one: the next break begins with short delays again. One that breaks
+#: at once each time is tried less and less often.
+_STEADY_SECONDS = 5.0
 
 _Waiter = Deferred[bytes]
 
@@ -125,11 +130,10 @@ class Connector:
         self._attempt: Deferred[None] | None = None
         self._connecting: list[Deferred[Connected]] = []
         self._was_online = False
+        self._online_since = 0.0
         self._timer: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
-        self._is_paused = False
-        self._unsent_bytes = 0
-        self._draining: list[Deferred[None]] = []
+        self._unsent = Unsent(options.max_unsent_bytes)
         self._connected: Connected | None = None
 
     def connect(self) -> Deferred[Connected]:
@@ -172,7 +176,7 @@ class Connector:
         waiter: _Waiter = Deferred(self._machine.forget)
         seconds = self._options.request_timeout_seconds if timeout_seconds is None else timeout_seconds
         try:
-            self._check_unsent(len(payload))
+            self._unsent.check(len(payload))
             self._machine.request(
                 waiter, ver, cmd, payload, reliable=reliable, timeout_seconds=seconds, now=self._reactor.seconds()
             )
@@ -189,7 +193,7 @@ class Connector:
         :raises DeliveryError: nothing was sent.
         :raises MessageTooLarge: nothing was sent.
         """
-        self._check_unsent(len(payload))
+        self._unsent.check(len(payload))
         self._machine.send(ver, cmd, payload, reliable=reliable)
         self._write()
 
@@ -198,20 +202,15 @@ class Connector:
 
         Fails with `NotConnected` when the connection breaks first.
         """
-        done: Deferred[None] = Deferred(self._draining_cancelled)
-        if self.state is not ConnectorState.ONLINE:
-            done.errback(NotConnected())
-        elif self._is_paused:
-            self._draining.append(done)
-        else:
-            done.callback(None)
-        return done
+        return self._unsent.when_drained() if self.state is ConnectorState.ONLINE else fail(NotConnected())
 
     def data_received(self, data: bytes) -> None:
         """Called by the link."""
         outputs = self._machine.receive(data, self._reactor.seconds())
         self._write()
         self._take(outputs)
+        if self._unsent.is_hopeless:
+            self.link_lost(None, "the node does not read")
         self._set_timer()
 
     def link_lost(self, code: int | None, text: str) -> None:
@@ -220,21 +219,18 @@ class Connector:
 
     def writing_paused(self) -> None:
         """Called by the link."""
-        self._is_paused = True
-        self._unsent_bytes = 0
+        self._unsent.pause()
 
     def writing_resumed(self) -> None:
         """Called by the link."""
-        self._is_paused = False
-        draining, self._draining = self._draining, []
-        for done in draining:
-            done.callback(None)
+        self._unsent.resume()
 
     def _try(self) -> None:
         self.state = ConnectorState.CONNECTING
         self._retry = None
         self._ears = ears = _Ears(self)
         self._attempt = Deferred.fromCoroutine(self._open(ears))
+        self._attempt.addTimeout(self._options.connect_timeout_seconds, self._reactor)
         self._attempt.addErrback(self._attempt_failed, ears)
 
     async def _open(self, ears: _Ears) -> None:
@@ -242,10 +238,7 @@ class Connector:
         if token is not None and not isinstance(token, str):
             token = await token
         credentials = Credentials(self._identity.user, token, self._machine.resume_sid)
-        opening = self._opener(self._reactor, self._address, ears, credentials, self._options)
-        opening.addTimeout(self._options.connect_timeout_seconds, self._reactor)
-        self._link, traits = await opening
-        self._is_paused = False
+        self._link, traits = await self._opener(self._reactor, self._address, ears, credentials, self._options)
         self._machine.link_opened(traits, token, self._reactor.seconds())
         self._write()
         self._set_timer()
@@ -303,7 +296,7 @@ class Connector:
         self.state = ConnectorState.ONLINE
         self._was_online = True
         self._connected = connected
-        self._backoff.succeeded()
+        self._online_since = self._reactor.seconds()
         connecting, self._connecting = self._connecting, []
         self._tell(connected)
         for done in connecting:
@@ -311,6 +304,8 @@ class Connector:
 
     def _be_offline(self, event: Disconnected) -> None:
         if self.state is ConnectorState.ONLINE:
+            if self._reactor.seconds() - self._online_since >= _STEADY_SECONDS:
+                self._backoff.succeeded()
             # A node that gave a reason is alive and closes too; to a silent one nothing can be handed over.
             self._drop_link(is_abort=event.code is None)
             if event.will_retry:
@@ -338,13 +333,10 @@ class Connector:
     def _drop_link(self, is_abort: bool) -> Deferred[None]:
         self._ears.stop()
         self._connected = None
-        self._is_paused = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        draining, self._draining = self._draining, []
-        for done in draining:
-            done.errback(NotConnected())
+        self._unsent.broken()
         link, self._link = self._link, None
         if link is None or is_abort:
             if link is not None:
@@ -359,14 +351,8 @@ class Connector:
             return
         frames = self._machine.data_to_send(self._reactor.seconds())
         if frames:
-            if self._is_paused:
-                self._unsent_bytes += sum(map(len, frames))
+            self._unsent.wrote(frames)
             self._link.write(frames)
-
-    def _check_unsent(self, size: int) -> None:
-        limit = self._options.max_unsent_bytes
-        if self._is_paused and self._unsent_bytes + size > limit:
-            raise UnsentFull(self._unsent_bytes, limit)
 
     def _set_timer(self) -> None:
         deadline = self._machine.next_deadline()
@@ -392,7 +378,3 @@ class Connector:
             self._connecting.remove(done)
         if not self._connecting and not self._was_online and self.state is not ConnectorState.IDLE:
             self.close()
-
-    def _draining_cancelled(self, done: Deferred[None]) -> None:
-        if done in self._draining:
-            self._draining.remove(done)

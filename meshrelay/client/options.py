@@ -20,7 +20,7 @@ class ClientOptions:
     reconnect: bool = True
     #: True: the first `connect` tries again too, until it works or `close` is called.
     retry_first: bool = False
-    #: Longest time from the first packet to being signed in, for each try.
+    #: For each try: longest time until the connection stands (with a fresh token), and as long again for the sign-in.
     connect_timeout_seconds: float = 10.0
     #: Longest wait for an answer, unless a call names another.
     request_timeout_seconds: float = 10.0

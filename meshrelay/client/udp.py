@@ -25,7 +25,7 @@ from meshrelay.client.links import Credentials, Link, LinkReceiver
 from meshrelay.client.options import ClientOptions
 from meshrelay.errors import MalformedPayload, PacketRejected
 from meshrelay.wire.commands import decode_goodbye
-from meshrelay.wire.datagram import TO_NODE, PacketCodec, PacketKind, session_key
+from meshrelay.wire.datagram import TO_NODE, OpenedPacket, PacketCodec, PacketKind, session_key
 from meshrelay.wire.prepared import MAX_DATAGRAM_CONTENT, pack_frames
 
 __all__ = ["UdpLink", "open_udp_link"]
@@ -79,18 +79,17 @@ class UdpLink(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         try:
-            packet = self._codec.open(datagram)
+            self._packet_opened(self._codec.open(datagram))
         except PacketRejected as rejected:
             self.dropped[rejected.reason] += 1
-        else:
-            self._packet_opened(packet.kind, packet.content)
 
     def connectionRefused(self) -> None:
         self._refusals += 1
         if self._refusals >= _MAX_REFUSALS:
             self._lost(None, "connection refused")
 
-    def _packet_opened(self, kind: PacketKind, content: bytes) -> None:
+    def _packet_opened(self, packet: OpenedPacket) -> None:
+        kind, content, _ = packet
         self._refusals = 0
         if self._receiver is None:
             return

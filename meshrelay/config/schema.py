@@ -229,6 +229,15 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hook_timeout_seconds: Annotated[
         float, _key("longest time that a hook or a custom command may take", ge=_SOON, le=3600)
     ] = 10.0
+    retransmit_floor_seconds: Annotated[
+        float, _key("shortest time after which an unacknowledged UDP packet is sent again", ge=_SOON, le=10)
+    ] = 0.05
+    retransmit_tries: Annotated[
+        int, _key("times that a UDP packet is sent again before its client is gone", ge=1, le=100)
+    ] = 10
+    receive_window_packets: Annotated[
+        int, _key("UDP packets of one client that may wait for an earlier one", ge=1, le=65_535)
+    ] = 1024
     pending_commands: Annotated[
         int,
         _key(

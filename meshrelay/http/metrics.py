@@ -30,8 +30,9 @@ from meshrelay.fanout.outbox import POLICIES
 from meshrelay.http.lag import LagMeter
 from meshrelay.http.page import Answer, Page
 from meshrelay.interfaces import IComponent, ISession
+from meshrelay.machine import packets
 from meshrelay.model import CloseReason
-from meshrelay.wire.datagram import REJECT_REASONS
+from meshrelay.wire import datagram
 
 __all__ = ["MetricSources", "MetricsPage", "NodeCollector", "make_registry"]
 
@@ -42,7 +43,10 @@ CLOSES = (*(reason.name.lower() for reason in CloseReason), "goodbye", "lost")
 
 REFUSALS = ("handshake_timeout", "http_connections", "max_connections", "origin", "reservations")
 
-DROPS = ("pending_commands", "socket_full", "too_large", "unreachable")
+#: By the seal, by the reliability machine, and by a session that has none.
+REJECTIONS = tuple(sorted({*datagram.REJECT_REASONS, *packets.REJECT_REASONS, "unexpected"}))
+
+DROPS = ("pending_commands", "socket_full", "too_large", "unproved", "unreachable")
 
 RESUMES = ("recovered", "resumed", "refused")
 
@@ -57,6 +61,7 @@ class MetricSources(NamedTuple):
 
     :ivar sessions: all sessions of the node; they are walked once for each page.
     :ivar udp_reservations: endpoint calls whose first packet has not come.
+    :ivar udp_socket_buffers: what the kernel granted, in bytes: for receiving, for sending.
     """
 
     node_id: str
@@ -66,6 +71,7 @@ class MetricSources(NamedTuple):
     components: Sequence[IComponent]
     udp_reservations: Callable[[], int]
     lag: LagMeter
+    udp_socket_buffers: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 class NodeCollector(Collector):
@@ -104,6 +110,10 @@ class NodeCollector(Collector):
         yield _gauge("replay_bytes", "Bytes kept for resumes.", replay_bytes)
         reservations = self._sources.udp_reservations()
         yield _gauge("udp_reservations", "UDP sessions that wait for their first packet.", reservations)
+        received, sent = self._sources.udp_socket_buffers()
+        buffers = {"received": received, "sent": sent}
+        text = "Bytes of the UDP socket's buffers."
+        yield _labelled(GaugeMetricFamily, "udp_socket_buffer_bytes", text, "direction", buffers)
 
     def _transport_counters(self) -> Iterator[Metric]:
         open_now = GaugeMetricFamily("meshrelay_connections", "Connections open now.", labels=["transport"])
@@ -137,6 +147,7 @@ class NodeCollector(Collector):
         codes = (*_CODE_NAMES.values(), OTHER_CODE)
         yield _counter("commands", "Commands run.", counters.commands)
         yield _counter("deliveries", "Frames handed to members of groups.", counters.deliveries)
+        yield _counter("address_changes", "UDP clients that came from another address.", counters.address_changes)
         yield _counter("batches", "Joins of frames, each for all members of a group.", counters.batches)
         for name, text, label, known, counts in (
             ("errors", "Commands answered with an error.", "code", codes, errors),
@@ -145,7 +156,7 @@ class NodeCollector(Collector):
                 "packets_rejected",
                 "Datagrams dropped without an answer.",
                 "reason",
-                REJECT_REASONS,
+                REJECTIONS,
                 counters.packets_rejected,
             ),
             (

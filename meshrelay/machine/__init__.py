@@ -4,10 +4,12 @@
 reliability         reliable UDP of one session: the machine that transports use
 reliability_events  its options, states and events
 handshake           the SYN exchange
+closing             the FIN, and which ACK answers it
 repeat              a SYN or FIN that is sent again until it is answered
 sending             messages to DAT packets, acknowledgements, timeouts, windows
 fragmentation       the queue: long messages cut up, small ones joined
 in_flight           what is on its way, and what of it is lost
+copies              second copies of what was lost
 congestion          how much may be on its way, and how evenly it leaves
 rtt                 round trip samples to timeouts
 reassembly          DAT packets to messages in order, and to acknowledgements

@@ -12,10 +12,9 @@ The client calls `connect`, its SYN is repeated until the node's SYN answers; th
 client acknowledges the answer at once, which gives the node its first round trip sample. Data of the node that
 overtakes its SYN is kept (a few packets), since the node may speak first.
 
-A FIN takes no sequence number and its answer is an ACK like any other. So it is sent when the peer has acknowledged
-everything, and is repeated until an ACK arrives that cannot be a late one to something else. Each end closes its own
-direction; `Finished` says that both are closed. Keep the machine for some round trips after that: the peer repeats its
-FIN when our last ACK was lost.
+Each end closes its own direction with a FIN (`machine.closing`), sent when the peer has acknowledged everything.
+`Finished` says that both are closed. Keep the machine for some round trips after that, until `next_deadline` is None at
+the least: the peer repeats its FIN when our last ACK was lost.
 
 `machine.sending` and `machine.reassembly` are the two directions, `machine.in_flight` decides what is lost,
 `machine.congestion` how much may be on the way (and why it is more than plain NewReno), `machine.rtt` how long to wait.
@@ -26,9 +25,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
 
 from meshrelay.errors import FrameTooLarge, LocalProtocolError, PacketRejected, SessionClosed
+from meshrelay.machine.closing import Closing
 from meshrelay.machine.handshake import Handshake
 from meshrelay.machine.packets import (
     SEQUENCE_MASK,
@@ -50,7 +49,6 @@ from meshrelay.machine.reliability_events import (
     ReliabilityOptions,
     State,
 )
-from meshrelay.machine.repeat import Repeat
 from meshrelay.machine.rtt import RoundTrip
 from meshrelay.machine.sending import Sender
 from meshrelay.model import CloseReason
@@ -67,12 +65,6 @@ __all__ = [
     "ReliabilityOptions",
     "State",
 ]
-
-#: FINs that follow an answer which may have been none, since the peer would wait for ever if they were all lost.
-DOUBTFUL_FAREWELLS = 2
-
-#: The ACK that answers a FIN takes at least this share of the fastest round trip; a sooner one was on its way before.
-_ANSWER_SHARE = 0.75
 
 
 class ReliabilityMachine:
@@ -100,14 +92,7 @@ class ReliabilityMachine:
         self._handshake = Handshake(is_client, self._sender.first_sequence, options.initial_rto_seconds)
         # With each event the packets it came in. The receiver's window bounds the messages, the rest comes once.
         self._events: deque[tuple[Event, int]] = deque()
-        self._fin = Repeat()
-        # When something was last sent, other than a FIN, that the peer answers with an ACK.
-        self._elicited_at = -inf
-        # When an ACK last came that may have answered a FIN or not.
-        self._doubtful_at = -inf
-        self._farewells = 0
-        self._fin_is_wanted = False
-        self._fin_is_answered = False
+        self._closing = Closing()
         self._peer_finished = False
         self._rst: bytes | None = None
         self._rst_is_owed = False
@@ -130,13 +115,13 @@ class ReliabilityMachine:
         :raises SlowReceiver: `send_buffer_bytes` are queued or unacknowledged.
         :raises SessionClosed: after `finish`, `abort` or the peer's RST.
         """
-        if self._fin_is_wanted or self.state in (State.FINISHED, State.CLOSED):
+        if self._closing.is_wanted or self.state in (State.FINISHED, State.CLOSED):
             raise SessionClosed("the session takes no more messages")
         self._sender.push(data)
 
     def finish(self) -> None:
         """Send no more messages after those queued; the peer's still come. Calling it again does nothing."""
-        self._fin_is_wanted = True
+        self._closing.is_wanted = True
 
     def abort(self, reason: CloseReason) -> None:
         """End the session at once with an RST. Queued messages are not sent, see `unacknowledged`."""
@@ -177,15 +162,16 @@ class ReliabilityMachine:
         answer = self._handshake.answer(receiver.window, receiver.expected, now)
         if answer is not None:
             packets.append((PacketKind.SYN, answer))
-            self._elicited_at = now
+            self._closing.elicited(now)
         data = self._sender.take(now)
         ack_is_due = receiver.owes_ack or (receiver.ack_at is not None and (bool(data) or now >= receiver.ack_at))
         if ack_is_due:
             packets.append(receiver.acknowledgement())
         if data:
             packets.extend((PacketKind.DAT, content) for content in data)
-            self._elicited_at = now
-        self._add_fin(packets, now)
+            self._closing.elicited(now)
+        if self._sender.is_drained and self._closing.take_due(now, self._round_trip.timeout_seconds):
+            packets.append((PacketKind.FIN, encode_fin(self._sender.last_sequence)))
         return packets
 
     def next_deadline(self) -> float | None:
@@ -195,7 +181,7 @@ class ReliabilityMachine:
         """
         if self.state not in (State.CONNECTING, State.OPEN, State.FINISHED):
             return None
-        times = [self._handshake.repeat.at, self._fin.at]
+        times = [self._handshake.repeat.at, self._closing.deadline]
         if self._receiver is not None:
             times.append(self._receiver.ack_at)
             times.append(self._sender.deadline())
@@ -206,8 +192,11 @@ class ReliabilityMachine:
         if self.state not in (State.CONNECTING, State.OPEN):
             return
         tries = self._options.max_tries
-        is_unanswered = self._fin.is_exhausted(tries, now) and not self._fin_is_answered
-        if is_unanswered or self._handshake.repeat.is_exhausted(tries, now) or not self._sender.expire(now):
+        if (
+            self._closing.is_exhausted(tries, now)
+            or self._handshake.repeat.is_exhausted(tries, now)
+            or not self._sender.expire(now)
+        ):
             self._reset(CloseReason.IDLE.code, CloseReason.IDLE.text)
 
     def next_event(self) -> Event | None:
@@ -249,17 +238,6 @@ class ReliabilityMachine:
             values.update(self._receiver.statistics())
         values.update((f"rejected_{reason}", count) for reason, count in self._rejected.items())
         return values
-
-    def _add_fin(self, packets: list[tuple[PacketKind, bytes]], now: float) -> None:
-        is_due = self._fin.at is None if not self._fin.tries else self._fin.at is not None and now >= self._fin.at
-        if not (self._fin_is_wanted and is_due and self._sender.is_drained):
-            return
-        timeout = self._round_trip.timeout_seconds
-        self._fin.sent(now, timeout)
-        if self._fin_is_answered:
-            self._farewells -= 1
-            self._fin.at = now + timeout if self._farewells else None
-        packets.append((PacketKind.FIN, encode_fin(self._sender.last_sequence)))
 
     def _close(self, code: int, text: str) -> None:
         self.state = State.CLOSED
@@ -328,20 +306,9 @@ class ReliabilityMachine:
             if took is not None and took < self._options.initial_rto_seconds:
                 self._round_trip.add_sample(took)
         is_last = unwrap(acknowledgement.expected, sender.expected) == sender.last_sequence + 1
-        if self._fin.tries and not self._fin_is_answered and is_last:
-            self._fin_may_be_answered(now)
-
-    def _fin_may_be_answered(self, now: float) -> None:
-        """Tell the answer to our FIN from a late one to data, which comes soon or in a row of its like."""
-        timeout = self._round_trip.timeout_seconds
-        quiet_from = max(self._fin.first_sent_at, self._elicited_at + timeout, self._doubtful_at + timeout / 2)
-        if now < quiet_from + self._round_trip.minimum * _ANSWER_SHARE:
-            self._doubtful_at = now
-            return
-        self._fin_is_answered = True
-        self._farewells = DOUBTFUL_FAREWELLS if self._doubtful_at >= self._fin.first_sent_at else 0
-        self._fin.at = now + timeout if self._farewells else None
-        self._look_for_the_end()
+        round_trip = self._round_trip
+        if is_last and self._closing.acknowledged(now, round_trip.timeout_seconds, round_trip.minimum):
+            self._look_for_the_end()
 
     def _fin_received(self, kind: PacketKind, content: bytes, now: float) -> None:
         receiver = self._receiver
@@ -364,7 +331,7 @@ class ReliabilityMachine:
             self._peer_finished = True
             receiver.owes_ack = True
             self._events.append((PeerFinished(), 0))
-        if self._peer_finished and self._fin_is_answered and self.state is State.OPEN:
+        if self._peer_finished and self._closing.is_answered and self.state is State.OPEN:
             self.state = State.FINISHED
             self._events.append((Finished(), 0))
 

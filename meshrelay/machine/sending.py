@@ -5,10 +5,7 @@ allow, and is kept until the peer acknowledged all of it.
 
 * Retransmission timeout (RFC 6298): over the oldest packet; sends the one that the stream waits for and the oldest
   again, past every window, doubles, and gives up after `max_tries` in a row. `machine.in_flight` finds the other losses
-  without waiting for it.
-* Second copies: a packet sent again holds up the whole stream, and at 5 % loss every twentieth of them is lost as well.
-  So an eighth of a round trip later a copy follows, if nothing else wants the room, or if it was lost twice already. A
-  path in full use sees none but the latter. This takes a whole loss detection off the slowest messages.
+  without waiting for it, `machine.copies` sends what was lost twice.
 * Zero window: one packet beyond the window asks again, at growing distances of at most five seconds. A peer that
   answers "still no room" is alive, so this may go on as long as the send buffer's owner likes.
 * What the peer reported as held stays here all the same until the stream has reached it: `unacknowledged` must be able
@@ -21,6 +18,7 @@ from collections import deque
 
 from meshrelay.errors import LocalProtocolError, PacketRejected, SlowReceiver
 from meshrelay.machine.congestion import CongestionWindow, Pacer
+from meshrelay.machine.copies import SecondCopies
 from meshrelay.machine.fragmentation import OutgoingQueue
 from meshrelay.machine.in_flight import InFlight, SentPacket
 from meshrelay.machine.packets import DAT_HEADER_BYTES, Acknowledgement, unwrap
@@ -28,9 +26,6 @@ from meshrelay.machine.ranges import RangeSet
 from meshrelay.machine.rtt import MAX_TIMEOUT_SECONDS, RoundTrip
 
 __all__ = ["Sender"]
-
-#: The second copy of a packet sent again follows after the round trip divided by this.
-COPY_SHARE = 8
 
 #: Longest distance between two questions to a peer without room.
 MAX_PROBE_SECONDS = 5.0
@@ -86,11 +81,10 @@ class Sender:
         self._free_passes = 0
         self._timer_base = 0.0
         self._probe_at: float | None = None
-        # (when, number of the transmission, packet)
-        self._copies: deque[tuple[float, int, SentPacket]] = deque()
+        self._copies = SecondCopies()
         #: Bytes of messages not acknowledged, sent or not.
         self.buffered_bytes = 0
-        self._packets_sent = self._resent = self._fast_resent = self._copies_sent = 0
+        self._packets_sent = self._resent = self._fast_resent = 0
         self._timeouts = self._spurious_resends = self._window_probes = 0
 
     def push(self, data: bytes) -> None:
@@ -140,7 +134,7 @@ class Sender:
             "resent": self._resent,
             "fast_resent": self._fast_resent,
             "spurious_resends": self._spurious_resends,
-            "copies_sent": self._copies_sent,
+            "copies_sent": self._copies.sent,
             "timeouts": self._timeouts,
             "window_probes": self._window_probes,
             "merged_messages": self._outgoing.merged_messages,
@@ -257,28 +251,27 @@ class Sender:
         """Return the DAT contents that may leave at `now`."""
         contents: list[bytes] = []
         while (packet := self._next_packet(now)) is not None:
+            # A timeout sends two packets anyway, and may well send them into the void: no copies of those.
+            is_lost = packet.lost_number == packet.number
             if packet.transmissions:
                 self._resent += 1
-                # A timeout sends two packets anyway, and may well send them into the void.
-                if packet.lost_number == packet.number:
-                    copy_at = now + (self.round_trip.smoothed or 0.0) / COPY_SHARE
-                    self._copies.append((copy_at, self.in_flight.latest_number + 1, packet))
             else:
                 self._packets[packet.sequence] = packet
                 self._sent_end = packet.sequence + 1
             self.in_flight.sent(packet, now)
+            if is_lost and packet.transmissions > 1:
+                self._copies.add(packet, now, self.round_trip.smoothed or 0.0)
             self._pacer.sent(now, self.congestion.packet_interval_seconds())
             contents.append(packet.content)
-        self._add_copies(contents, now)
+        has_slack = self._has_room() and not self._resend and not self._has_fresh()
+        contents += self._copies.take(now, has_slack, self._edge)
         self._packets_sent += len(contents)
         self._arm_probe(now)
         return contents
 
     def deadline(self) -> float | None:
         """Return when `expire` or `take` has something to do next; None = only after more input."""
-        times = [self._probe_at, self.in_flight.deadline(), self._timeout_at()]
-        if self._copies:
-            times.append(self._copies[0][0])
+        times = [self._probe_at, self.in_flight.deadline(), self._timeout_at(), self._copies.deadline]
         if self._has_room() and (self._resend or self._has_fresh()):
             times.append(self._pacer.deadline())
         return min((time for time in times if time is not None), default=None)
@@ -333,16 +326,6 @@ class Sender:
         longest = MAX_TIMEOUT_SECONDS if oldest.sequence < self._edge else MAX_PROBE_SECONDS
         timeout = self.round_trip.timeout_seconds * 2.0 ** min(self._doublings, MAX_DOUBLINGS)
         return max(oldest.sent_at, self._timer_base) + min(timeout, longest)
-
-    def _add_copies(self, contents: list[bytes], now: float) -> None:
-        copies = self._copies
-        while copies and now >= copies[0][0]:
-            _, number, packet = copies.popleft()
-            if not packet.is_in_flight or packet.number != number or packet.sequence >= self._edge:
-                continue
-            if packet.transmissions > 2 or (self._has_room() and not self._resend and not self._has_fresh()):
-                self._copies_sent += 1
-                contents.append(packet.content)
 
     def _arm_probe(self, now: float) -> None:
         """Ask again later when the peer's window alone holds everything up."""

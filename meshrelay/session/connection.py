@@ -131,6 +131,7 @@ class Connection:
         "_heard_at",
         "_is_busy",
         "_is_reading_paused",
+        "_outcome",
         "_pending",
         "_ping_number",
         "_pinged_at",
@@ -147,6 +148,8 @@ class Connection:
         self._counters: TransportCounters = reception.counters.transports[link.transport_name]
         self._state = _State.GREETING
         self._session: Session | None = None
+        #: How the sign-in went, until a UDP client was told.
+        self._outcome: SignIn | None = None
         self._early_frames = 0
         self._is_busy = False
         self._is_reading_paused = False
@@ -214,13 +217,13 @@ class Connection:
         :param reason: None = the client said GOODBYE itself.
         """
         if self._end(reason.name.lower() if reason is not None else "goodbye"):
-            session = self._session
             self._reception.lingering.add(self)
-            self.link.close(reason, text or (reason.text if reason is not None else ""))
-            if session is not None and reason is None:
-                self._reception.registry.end(session, None)
+            # First the session: what the link still owes the client is to be taken over before the link ends.
+            if self._session is not None and reason is None:
+                self._reception.registry.end(self._session, None)
             else:
                 self._leave_session(reason)
+            self.link.close(reason, text or (reason.text if reason is not None else ""))
 
     def _end(self, counted_as: str) -> bool:
         """Become CLOSED. False: it was."""
@@ -288,24 +291,28 @@ class Connection:
             self._sign_in(frame, hello, identity)
 
     def _sign_in(self, frame: Frame, hello: Hello, identity: Identity) -> None:
-        resume = Resume(hello.resume or "", bool(hello.acks), hello.received or 0)
+        resume = Resume(hello.resume or "", bool(hello.acks), hello.received)
         outcome = self._reception.registry.sign_in(identity, self, resume)
-        body = self.welcome(outcome)
+        body = encode_welcome(self._welcome(outcome))
         self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.HELLO, frame.request_id, body))
         self._open(outcome)
 
-    def open_signed_in(self, identity: Identity, resume: Resume, sid: str) -> SignIn:
+    def open_signed_in(self, identity: Identity, resume: Resume, sid: str, greets: bool) -> None:
         """Serve a user who signed in some other way than by HELLO: UDP, by the endpoint call.
 
         :param sid: of the session if a new one is made.
+        :param greets: tell the client at once how it went, see `greet`.
         """
-        outcome = self._reception.registry.sign_in(identity, self, resume, sid)
+        outcome = self._outcome = self._reception.registry.sign_in(identity, self, resume, sid)
+        if greets:
+            self.greet()
         self._open(outcome)
-        return outcome
 
-    def welcome(self, outcome: SignIn) -> bytes:
-        """The payload that tells a client how its sign-in went."""
-        return encode_welcome(self._welcome(outcome))
+    def greet(self) -> None:
+        """Push what a HELLO would have been answered."""
+        if self._outcome is not None:
+            self.link.send_frame(encode_push(CORE_VER, CoreCommand.HELLO, encode_welcome(self._welcome(self._outcome))))
+            self._outcome = None
 
     def _welcome(self, outcome: SignIn) -> Welcome:
         rules = self._reception.rules
@@ -350,7 +357,7 @@ class Connection:
         if now - self._pinged_at >= rules.heartbeat_seconds:
             self._ping_number += 1
             self._pinged_at = now
-            self.link.send_frame(encode_push(CORE_VER, CoreCommand.PING, self._ping_number.to_bytes(8, "big")))
+            self.link.send_probe(encode_push(CORE_VER, CoreCommand.PING, self._ping_number.to_bytes(8, "big")))
         self._set_alarm(now)
 
     def _core_command(self, frame: Frame) -> None:

@@ -76,7 +76,7 @@ class Dispatcher:
             answer_error(session, frame, error, self._counters)
             return None
         except Exception:  # a bug in a command costs its caller an answer, not the connection
-            self._fail(session, frame, Failure())  # type: ignore[no-untyped-call]
+            self._fail(session, frame, Failure())
             return None
         if isinstance(result, bytes):
             session.reply(frame.request_id, _OK, frame.ver, frame.cmd, result)

@@ -35,12 +35,12 @@ class Resume(NamedTuple):
 
     :ivar sid: "" = none.
     :ivar acks: the client acknowledges pushes from now on.
-    :ivar received: pushes it has received in the earlier session, mod 2^32.
+    :ivar received: pushes it has received in the earlier session, mod 2^32; None = it does not say.
     """
 
     sid: str = ""
     acks: bool = False
-    received: int = 0
+    received: int | None = None
 
 
 class SignIn(NamedTuple):
@@ -166,7 +166,7 @@ class SessionRegistry:
         if self._limits.resume_seconds <= 0:
             self.end(session, None)
             return
-        session.detach()
+        session.let_go()
         self._away[session] = self._alarms.call_later(self._limits.resume_seconds, lambda: self.end(session, None))
         self._tell("session_away", session)
         if len(self._away) > self._limits.max_away:

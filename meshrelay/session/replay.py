@@ -39,6 +39,16 @@ class ReplayBuffer:
         return self._size_bytes
 
     @property
+    def first(self) -> int:
+        """Number of pushes before the first one kept, not mod 2^32."""
+        return self._first
+
+    @property
+    def last(self) -> int:
+        """Number of pushes so far, not mod 2^32."""
+        return self._last
+
+    @property
     def is_whole(self) -> bool:
         """True: nothing was given up since the first push."""
         return not self._is_broken

@@ -26,7 +26,18 @@ class Session:
     :param acks: the client acknowledges pushes.
     """
 
-    __slots__ = ("_replay", "_replay_limit_bytes", "connection", "has_acks", "latency_seconds", "link", "user")
+    __slots__ = (
+        "_base",
+        "_is_exact",
+        "_left_at",
+        "_replay",
+        "_replay_limit_bytes",
+        "connection",
+        "has_acks",
+        "latency_seconds",
+        "link",
+        "user",
+    )
 
     def __init__(self, user: User, replay_limit_bytes: int, acks: bool) -> None:
         self.user = user
@@ -36,6 +47,12 @@ class Session:
         self.has_acks = acks
         self._replay_limit_bytes = replay_limit_bytes
         self._replay = ReplayBuffer(replay_limit_bytes) if acks else None
+        #: What was kept begins exactly where the client's count may be: the link or the client acknowledges.
+        self._is_exact = acks
+        #: Number of the first push that came while nobody was there.
+        self._left_at = 0
+        #: Pushes before those that the present link counts.
+        self._base = 0
 
     def __repr__(self) -> str:
         return f"<Session of {self.user.user_id!r}>"
@@ -62,41 +79,49 @@ class Session:
         self.user = replace(self.user, transport=connection.link.transport_name)
 
     def let_go(self) -> None:
-        """No connection serves the session any more."""
-        self.connection = None
-        self.link = None
-
-    def detach(self) -> None:
-        """The connection is gone, the session stays for a resume."""
-        self.let_go()
-        if self._replay is None:
+        """No connection serves the session any more; from now on reliable pushes are kept for a resume."""
+        link, self.link, self.connection = self.link, None, None
+        left = link.undelivered() if link is not None else None
+        if left is not None:
+            accepted, frames = left
+            self._replay = ReplayBuffer(self._replay_limit_bytes, self._base + accepted - len(frames))
+            self._is_exact = True
+            self._left_at = self._replay.first
+            for frame in frames:
+                self._replay.append(frame, 1)
+        elif self._replay is None:
             self._replay = ReplayBuffer(self._replay_limit_bytes)
+            self._is_exact = False
+            self._left_at = 0
+        elif link is not None:
+            self._left_at = self._replay.last
 
-    def resume(self, connection: IConnection, acks: bool, received: int) -> tuple[bool, list[bytes]]:
-        """Go on with `connection`.
+    def resume(self, connection: IConnection, acks: bool, received: int | None) -> tuple[bool, list[bytes]]:
+        """Go on with `connection`, after `let_go`.
 
         :param acks: the client acknowledges from now on.
-        :param received: pushes it has received in this session, mod 2^32.
+        :param received: pushes it has received in this session, mod 2^32; None = it does not say.
         :returns: whether nothing is missing, and the frames to send before anything else.
         """
-        replay = self._replay
+        replay = self._replay if self._replay is not None else ReplayBuffer(self._replay_limit_bytes)
+        knows_its_count = connection.link.transport_name == "udp" or acks
         recovered = False
-        frames: list[bytes] = []
-        if acks and self.has_acks and replay is not None:
-            recovered = replay.acknowledge(received)
-            if recovered:
-                frames = replay.frames()
-            else:
-                self._replay = ReplayBuffer(self._replay_limit_bytes, received)
+        if self._is_exact and knows_its_count:
+            # A UDP client that does not say is sent all that it has not acknowledged.
+            count = received if received is not None else 0 if acks else replay.first
+            is_there = recovered = replay.acknowledge(count)
         else:
-            # Without counts on both sides of the break, only what came while nobody was there is known to be missing.
-            if replay is not None and not self.has_acks and replay.is_whole:
-                frames = replay.frames()
-            self._replay = ReplayBuffer(self._replay_limit_bytes, received) if acks else None
-            if self._replay is not None:
-                for frame in frames:
-                    self._replay.append(frame, 1)
-        self.has_acks = acks
+            # Only what came while nobody was there is known to be missing.
+            is_there = replay.acknowledge(self._left_at) and replay.is_whole
+        frames = replay.frames() if is_there else []
+        self._base = replay.first if is_there else received or 0
+        self.has_acks = self._is_exact = acks
+        self._replay = None
+        if acks:
+            first = self._base if recovered else received or 0
+            self._replay = ReplayBuffer(self._replay_limit_bytes, first)
+            for frame in frames:
+                self._replay.append(frame, 1)
         self.attach(connection)
         return recovered, frames
 

@@ -140,6 +140,8 @@ def _check_downlink_order(case: DownlinkUnderTest) -> None:
     payloads = [(frame.cmd, frame.payload) for frame in case.received()]
     expected = [(110, b"answer"), (113, b"first"), (113, b""), (111, b"")]
     _expect(payloads == expected, f"out of order: {payloads!r}")
+    owed = link.undelivered()
+    _expect(owed is None or owed[0] >= len(owed[1]), f"owes more reliable pushes than it was given: {owed!r}")
     _expect(link.queued_bytes == 0, f"{link.queued_bytes} bytes queued although everything was read")
     link.pause_reading()
     link.resume_reading()

@@ -70,6 +70,14 @@ class MemoryLink:
         if self.queued_bytes > self._limit_bytes and self.uplink is not None:
             self.uplink.outbox_overflowed(self.queued_bytes)
 
+    def send_probe(self, frame: bytes) -> None:
+        """See `IDownlink`."""
+        self._write(frame)
+
+    def undelivered(self) -> tuple[int, list[bytes]] | None:
+        """See `IDownlink`: None, nothing is known of what the client has received."""
+        return None
+
     def stall(self) -> None:
         """The client reads nothing from now on."""
         self._is_stalled = True

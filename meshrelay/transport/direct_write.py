@@ -70,7 +70,7 @@ class DirectWriter:
         transport = self._transport
         if self._send is None:
             return 0
-        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
 
     def write(self, data: bytes) -> None:
         """See `IStreamWriter`."""

@@ -86,6 +86,13 @@ class StreamLink:
         """See `IDownlink`."""
         raise NotImplementedError
 
+    def send_probe(self, frame: bytes) -> None:
+        """See `IDownlink`."""
+        self.send_frame(frame)
+
+    def undelivered(self) -> None:
+        """See `IDownlink`: a stream does not tell what its other end has read."""
+
     def _everything_written(self, reason: CloseReason | None, text: str) -> None:
         """All that the client is owed is with the transport: end the connection."""
         raise NotImplementedError

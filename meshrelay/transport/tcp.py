@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IAddress, ITCPTransport, ITLSTransport
 from twisted.internet.protocol import Factory, Protocol
@@ -107,6 +106,6 @@ class TcpFactory(Factory):
         self._accept = accept
         self._parts = parts
 
-    def buildProtocol(self, addr: IAddress) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> TcpProtocol:
         """See `Factory`."""
         return TcpProtocol(self._accept, self._parts)

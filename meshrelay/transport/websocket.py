@@ -98,7 +98,7 @@ class WebSocketLink(StreamLink):
         self._protocol.send_close(NORMAL_CLOSURE if reason is None else reason.code, text)
 
 
-class NodeWebSocketProtocol(WebSocketServerProtocol):  # type: ignore[misc]
+class NodeWebSocketProtocol(WebSocketServerProtocol):
     """One WebSocket; made by `NodeWebSocketFactory`."""
 
     _log = Logger()
@@ -122,7 +122,8 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _handshake_late(self) -> None:
         self._parts.counters.refused["handshake_timeout"] += 1
-        self.transport.abortConnection()
+        stream: Any = self.transport
+        stream.abortConnection()
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """See Autobahn: the opening handshake is parsed."""
@@ -206,7 +207,8 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if self.state == self.STATE_OPEN:
             self.sendClose(code, text)
         else:
-            self.transport.loseConnection()
+            stream: Any = self.transport
+            stream.loseConnection()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """See Autobahn: the stream is gone."""
@@ -215,7 +217,7 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             self._link.connection_lost(reason or "")
 
 
-class NodeWebSocketFactory(WebSocketServerFactory):  # type: ignore[misc]
+class NodeWebSocketFactory(WebSocketServerFactory):
     """Makes one `NodeWebSocketProtocol` for each connection.
 
     :param accept: see `meshrelay.session.connection.Reception.accept`.
@@ -227,11 +229,11 @@ class NodeWebSocketFactory(WebSocketServerFactory):  # type: ignore[misc]
     def __init__(
         self, accept: Callable[[IDownlink], IUplink | None], parts: StreamParts, rules: WebSocketRules, reactor: Any
     ) -> None:
-        super().__init__(server="meshrelay", reactor=reactor)
+        super().__init__(server="meshrelay", reactor=reactor)  # type: ignore[no-untyped-call]
         self._accept = accept
         self._parts = parts
         self._rules = rules
-        self.setProtocolOptions(
+        self.setProtocolOptions(  # type: ignore[no-untyped-call]
             # We only ever accept what was masked, and never deflate: its windows cost more than all the rest.
             requireMaskedClientFrames=True,
             perMessageCompressionAccept=_refuse_compression,

@@ -25,7 +25,6 @@ MAX_MESSAGE_BYTES = (1 << 20) + 12
 _GATHER_BYTES = 65536
 
 _NORMAL_CLOSURE = 1000
-_UNSUPPORTED_DATA = 1003
 
 
 class WebSocketReceiver(Protocol):
@@ -106,10 +105,11 @@ class WebSocketLink(WebSocketClientProtocol):
             opened.callback(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if not isBinary:
-            self.sendClose(_UNSUPPORTED_DATA, "only binary messages")
-        elif self._receiver is not None:
+        if self._receiver is not None and isBinary:
             self._receiver.data_received(payload)
+        elif not isBinary:
+            self._stream.abortConnection()
+            self._closed(None, "the node does not follow the protocol: a text message")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         # A code that never came over the wire is made up by Autobahn: it is the local view of a broken connection.

@@ -170,6 +170,13 @@ class TokenTests(ConnectorCase):
 
         self.assertEqual(self._tokens_of_two_connects(fetch), ["one", "two"])
 
+    def test_token_that_never_comes(self) -> None:
+        """A token function that hangs does not hang the client."""
+        done = self.make(Deferred, connect_timeout_seconds=3.0).connect()
+        self.clock.advance(3.0)
+        self.failureResultOf(done, ConnectFailed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_failing(self) -> None:
         """A token that cannot be had is a failed connect."""
 
@@ -207,9 +214,22 @@ class ReconnectTests(ConnectorCase):
             self.clock.advance(delays[-1])
         self.assertEqual(delays, [1.0, 2.0, 4.0, 4.0, 4.0])
         self.node.end.welcome()
+        self.clock.advance(5.0)
         self.node.end.receiver.link_lost(None, "broken")
         self.clock.advance(1.0)
         self.assertEqual(len(self.node.ends), 3)
+
+    def test_flapping_node(self) -> None:
+        """A node that takes the client and drops it at once is tried less and less often."""
+        self.online(retry_base_seconds=1.0, retry_cap_seconds=60.0)
+        delays = []
+        for _ in range(4):
+            self.node.end.goodbye(4003, "internal")
+            [call] = self.clock.getDelayedCalls()
+            delays.append(call.getTime() - self.clock.seconds())
+            self.clock.advance(delays[-1])
+            self.node.end.welcome()
+        self.assertEqual(delays, [1.0, 2.0, 4.0, 8.0])
 
     def test_stay_away(self) -> None:
         """GOODBYE 4500 to 4999 ends the client."""
@@ -298,6 +318,7 @@ class RequestTests(ConnectorCase):
         """A request that nobody answers fails in time; each may have its own."""
         connector = self.online(request_timeout_seconds=5.0)
         slow, fast = connector.request(2, 7, b"", True, None), connector.request(2, 7, b"", True, 1.0)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(1.0)
         self.failureResultOf(fast, TimedOut)
         self.assertNoResult(slow)
@@ -405,6 +426,17 @@ class BackPressureTests(ConnectorCase):
         self.node.end.receiver.writing_resumed()
         self.successResultOf(drained)
         connector.send(2, 1, bytes(2000), True)
+
+    def test_node_that_asks_and_does_not_read(self) -> None:
+        """A node that sends PING after PING and reads no answer cannot fill the memory: it is left."""
+        self.online(max_unsent_bytes=1000)
+        end = self.node.end
+        end.receiver.writing_paused()
+        for _ in range(200):
+            end.push(0, 2, bytes(64))
+        self.assertTrue(end.is_aborted)
+        self.assertEqual(self.events, [Disconnected(None, "the node does not read", True)])
+        self.assertTrue(sum(len(frame.payload) for frame in end.frames) < 3000)
 
     def test_break_while_draining(self) -> None:
         """A break ends the waiting."""

@@ -155,6 +155,22 @@ class ResumeTests(SynchronousTestCase):
         self.assertEqual(_sent(machine), [])
         self.assertNotIn("received", self._again(machine))
 
+    def test_acknowledgement_of_before(self) -> None:
+        """An ACK that was due before the break is not sent after it: HELLO has told the count."""
+        machine = _online()
+        machine.receive(encode_push(2, 1, b""), 0.0)
+        self._again(machine)
+        machine.receive(_welcome(resumed=True, recovered=True), 50.0)
+        machine.deadline_passed(50.0)
+        self.assertEqual(_sent(machine, 50.0), [])
+
+    def test_hello_is_first(self) -> None:
+        """Nothing that was meant for the connection before goes out on the new one."""
+        machine = _online()
+        machine.leave()
+        machine.link_opened(LinkTraits(), None, 1.0)
+        self.assertNotIn("resume", _hello(machine))
+
     def test_stay_away_forgets_the_session(self) -> None:
         """After GOODBYE 4500 to 4999 nothing is resumed: somebody else has the session's place."""
         machine = _online()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+import meshrelay
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import ErrorCode
 from meshrelay.http.lag import LagMeter
-from meshrelay.http.metrics import MetricSources, make_registry
+from meshrelay.http.metrics import DROPS, REFUSALS, REJECTIONS, RESUMES, MetricSources, make_registry
 from meshrelay.interfaces import IComponent, ISession
 from meshrelay.model import CloseReason, User
 from meshrelay.session.auth import OpenAuthenticator
@@ -54,6 +57,7 @@ class MetricsTests(SynchronousTestCase):
             components=cast("list[IComponent]", components),
             udp_reservations=lambda: 4,
             lag=self.lag,
+            udp_socket_buffers=lambda: (4096, 8192),
         )
         self.under_test = SiteUnderTest(OpenAuthenticator(), registry=make_registry(sources))
 
@@ -101,6 +105,7 @@ class MetricsTests(SynchronousTestCase):
         counters.packets_rejected["seal"] += 8
         counters.resumes["recovered"] += 1
         counters.deliveries, counters.batches, counters.commands = 100, 10, 20
+        counters.address_changes = 6
         samples = self.samples()
         expected = {
             ("meshrelay_connections", ("tcp",)): 2,
@@ -116,6 +121,7 @@ class MetricsTests(SynchronousTestCase):
             ("meshrelay_deliveries_total", ()): 100,
             ("meshrelay_batches_total", ()): 10,
             ("meshrelay_commands_total", ()): 20,
+            ("meshrelay_address_changes_total", ()): 6,
         }
         self.assertEqual({key: samples.get(key) for key in expected}, expected)
 
@@ -130,6 +136,8 @@ class MetricsTests(SynchronousTestCase):
             ("meshrelay_outbox_bytes", ()): 30,
             ("meshrelay_replay_bytes", ()): 303,
             ("meshrelay_udp_reservations", ()): 4,
+            ("meshrelay_udp_socket_buffer_bytes", ("received",)): 4096,
+            ("meshrelay_udp_socket_buffer_bytes", ("sent",)): 8192,
         }
         self.assertEqual({key: samples.get(key) for key in expected}, expected)
 
@@ -160,6 +168,21 @@ class MetricsTests(SynchronousTestCase):
         self.sessions.append(_Session("tcp", True, 0, 0))
         values = {value for _, labels in self.samples() for value in labels}
         self.assertFalse({"alice", "0" * 32} & values)
+
+    def test_reasons(self) -> None:
+        """Every reason that the code counts is one of the fixed ones, which stand there from the start."""
+        patterns = {
+            r'\brefused\["(\w+)"\] \+=': REFUSALS,
+            r'\bpackets_dropped\["(\w+)"\] \+=': DROPS,
+            r'\bresumes\["(\w+)"\] \+=': RESUMES,
+            r'\bPacketRejected\("(\w+)"\)': REJECTIONS,
+        }
+        package = Path(meshrelay.__file__).parent
+        source = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+        for pattern, known in patterns.items():
+            found = set(re.findall(pattern, source))
+            self.assertTrue(found, pattern)
+            self.assertLessEqual(found, set(known))
 
     def test_two_nodes(self) -> None:
         """Two nodes in one process do not see each other's numbers."""

@@ -79,17 +79,18 @@ class StopTests(SynchronousTestCase):
             tcp.hello("ann")
             websocket.hello("bob")
             group = tcp.ask(1, 110, struct.pack("!BIH", 2, 60, 300))
-            for client in (websocket, udp):
+            others: list[TcpClient] = [websocket, udp]
+            for client in others:
                 client.ask(1, 111, group)
             for _ in range(50):
                 tcp.send(1, 113, group + b"last words")
             tcp.ask(0, 2)
             assert daemon.process is not None
             daemon.process.send_signal(signal.SIGTERM)
-            for client in (websocket, udp):
+            for client in others:
                 pushes = [client.push() for _ in range(50)]
                 self.assertTrue(all(push.payload.endswith(b"last words") for push in pushes))
-            for client in (tcp, websocket, udp):
+            for client in [tcp, *others]:
                 self.assertEqual(client.goodbye()[0], 4000)
                 client.close()
             self.assertEqual(daemon.process.wait(15), 0)

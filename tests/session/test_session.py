@@ -71,7 +71,7 @@ class AwayTests(SynchronousTestCase):
         """A session whose connection broke."""
         self.session = make_session("ann", replay_bytes=100)
         self.session.push(1, 113, b"before", True)
-        self.session.detach()
+        self.session.let_go()
         self.link = MemoryLink()
 
     def come_back(self, acks: bool = False, received: int = 0) -> tuple[bool, list[bytes]]:
@@ -99,7 +99,7 @@ class AwayTests(SynchronousTestCase):
         self.session.push(1, 113, b"first", True)
         self.come_back()
         self.session.push(1, 113, b"here", True)
-        self.session.detach()
+        self.session.let_go()
         self.session.push(1, 113, b"second", True)
         self.assertEqual(self.come_back(), (False, [b"second"]))
 
@@ -116,7 +116,7 @@ class AwayTests(SynchronousTestCase):
         self.assertEqual(self.come_back(True, 40), (False, [b"a"]))
         self.session.push(1, 113, b"b", True)
         self.session.acknowledge(41)
-        self.session.detach()
+        self.session.let_go()
         self.assertEqual(self.come_back(True, 41), (True, [b"b"]))
 
     def test_dropped(self) -> None:
@@ -138,7 +138,7 @@ class AcknowledgedTests(SynchronousTestCase):
 
     def come_back(self, received: int, acks: bool = True) -> tuple[bool, list[bytes]]:
         """Lose the connection and resume by a new one."""
-        self.session.detach()
+        self.session.let_go()
         recovered, frames = self.session.resume(MemoryConnection(self.link), acks, received)
         return recovered, payloads_of(frames)
 
@@ -152,7 +152,7 @@ class AcknowledgedTests(SynchronousTestCase):
 
     def test_while_away(self) -> None:
         """What was made meanwhile follows what was lost."""
-        self.session.detach()
+        self.session.let_go()
         self.session.push(1, 113, b"4", True)
         self.assertEqual(self.come_back(2), (True, [b"3", b"4"]))
 
@@ -189,7 +189,7 @@ class AcknowledgedTests(SynchronousTestCase):
 
     def test_without_acks_again(self) -> None:
         """A client that no longer acknowledges still gets the reliable pushes made while it was away."""
-        self.session.detach()
+        self.session.let_go()
         self.session.push(1, 113, b"4", True)
         self.assertEqual(self.come_back(0, acks=False), (False, [b"4"]))
 
@@ -197,7 +197,7 @@ class AcknowledgedTests(SynchronousTestCase):
         """A batch is kept as the same bytes that all members share."""
         batch = Batch([encode_push(1, 113, b"x"), encode_push(1, 113, b"y")])
         self.session.deliver(batch)
-        self.session.detach()
+        self.session.let_go()
         _, frames = self.session.resume(MemoryConnection(self.link), True, 3)
         self.assertEqual(frames, split_frames(batch.stream))
 

@@ -96,12 +96,14 @@ class WebSocketLinkTests(SynchronousTestCase):
         self.assertEqual(self.receiver.told, [b"frames"])
 
     def test_text_message(self) -> None:
-        """A text message is not for us: the connection is closed."""
+        """A text message is against the protocol: the connection is over, once."""
         self._shake_hands()
         self.protocol.dataReceived(_server_frame(1, b"text"))
-        self.assertEqual(self.receiver.told, [])
-        [(opcode, payload)] = _client_messages(self.transport.value())
-        self.assertEqual((opcode, payload[:2]), (8, struct.pack("!H", 1003)))
+        self.assertTrue(self.transport.is_aborted)
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        [(code, text)] = self.receiver.told
+        self.assertIsNone(code)
+        self.assertIn("text message", text)
 
     def test_huge_message(self) -> None:
         """A message over the bound ends the connection before its body is taken."""

@@ -1,0 +1,161 @@
+"""Tests of `meshrelay.client.aio`: without a network; `tests.integration.test_client` has the rest.
+
+Each runs a loop of its own, never with a reactor that is installed globally: here that place is trial's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from meshrelay.client import ConnectFailed, Disconnected, Event
+from meshrelay.client.aio import Client, reactor_of_loop
+from meshrelay.client.options import ClientOptions
+
+
+def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(debug=True) as runner:
+        runner.run(coroutine)
+
+
+@implementer(IResolutionReceiver)
+class _Resolved:
+    """Remembers what a resolver tells."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.is_complete = asyncio.Event()
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        self.told.append(resolutionInProgress.name)
+
+    def addressResolved(self, address: IAddress) -> None:
+        self.told.append(address)
+
+    def resolutionComplete(self) -> None:
+        self.is_complete.set()
+
+
+class ReactorTests(SynchronousTestCase):
+    """A reactor in somebody else's loop."""
+
+    def test_calls(self) -> None:
+        """Calls of the reactor happen while the loop runs."""
+
+        async def main() -> None:
+            reactor, is_own = reactor_of_loop(asyncio.get_running_loop())
+            self.assertTrue(is_own)
+            called = asyncio.Event()
+            reactor.callLater(0, called.set)
+            await asyncio.wait_for(called.wait(), 5)
+            reactor.stop()
+            await asyncio.sleep(0)
+
+        _run(main())
+
+    def test_names(self) -> None:
+        """Names are looked up by the loop; no thread of a reactor stays behind."""
+
+        async def main() -> None:
+            reactor, _ = reactor_of_loop(asyncio.get_running_loop())
+            receiver = _Resolved()
+            reactor.nameResolver.resolveHostName(receiver, "127.0.0.1", 80, [IPv4Address])
+            await asyncio.wait_for(receiver.is_complete.wait(), 5)
+            self.assertEqual(receiver.told, ["127.0.0.1", IPv4Address("TCP", "127.0.0.1", 80)])
+            self.assertIsNone(reactor.threadpool)
+            reactor.stop()
+            await asyncio.sleep(0)
+
+        _run(main())
+
+
+class ClientTests(SynchronousTestCase):
+    """The facade."""
+
+    def test_one_after_the_other(self) -> None:
+        """Clients can be made in one loop after another; closing one does not stop its loop."""
+
+        async def main() -> None:
+            for _ in range(2):
+                client = Client("tcp://127.0.0.1:1", "ann")
+                await client.close()
+                await asyncio.sleep(0)
+
+        _run(main())
+        _run(main())
+
+    def test_token_that_fails(self) -> None:
+        """A coroutine function may give the token, and its failure is the failure of connect."""
+
+        async def token() -> str:
+            await asyncio.sleep(0)
+            raise OSError("no such token")
+
+        async def main() -> None:
+            client = Client("tcp://127.0.0.1:1", "ann", token=token)
+            with self.assertRaisesRegex(ConnectFailed, "no such token"):
+                await client.connect()
+            await client.close()
+
+        _run(main())
+
+    def test_failed_entry(self) -> None:
+        """An ``async with`` that cannot connect leaves nothing behind."""
+
+        async def main() -> None:
+            client = Client("tcp://127.0.0.1:1", "ann", token=lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+            with self.assertRaises(ConnectFailed):
+                async with client:
+                    self.fail("it was entered")
+            self.assertFalse(client._reactor.running)
+
+        _run(main())
+
+    def test_cancelled_connect(self) -> None:
+        """A task that waits for connect can be cancelled."""
+
+        async def token() -> str:
+            return await asyncio.Future()
+
+        async def main() -> None:
+            client = Client("tcp://127.0.0.1:1", "ann", token=token, options=ClientOptions(retry_first=True))
+            task = asyncio.create_task(client.connect())
+            await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            self.assertFalse(client.is_connected)
+            await client.close()
+
+        _run(main())
+
+    def test_events_end(self) -> None:
+        """The stream of events ends for asyncio too, and a callback may be a coroutine function."""
+
+        async def main() -> None:
+            client = Client("tcp://127.0.0.1:1", "ann")
+            heard: list[Event] = []
+            has_heard = asyncio.Event()
+
+            async def hear(event: Event) -> None:
+                await asyncio.sleep(0)
+                heard.append(event)
+                has_heard.set()
+
+            client.on(Event, hear)
+            events = client.events()
+            gone = Disconnected(4504, "kicked", False)
+            client._client._listeners.tell(gone)
+            self.assertEqual([event async for event in events], [gone])
+            await asyncio.wait_for(has_heard.wait(), 5)
+            self.assertEqual(heard, [gone])
+            await client.close()
+
+        _run(main())
