@@ -108,9 +108,7 @@ class MemoryClient:
     def answer_to(self, request_id: int) -> Frame | None:
         """The response to a request, whichever connection it came by last; None = there is none yet."""
         answers = [
-            frame
-            for frame in self.link.received
-            if frame.request_id == request_id and frame.status != Status.PUSH
+            frame for frame in self.link.received if frame.request_id == request_id and frame.status != Status.PUSH
         ]
         return answers[-1] if answers else None
 

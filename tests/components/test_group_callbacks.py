@@ -146,7 +146,7 @@ class MakerTests(CallbackTestCase):
     def test_nothing(self) -> None:
         """Empty or None sends nothing."""
         for message in (b"", None):
-            self.lose_bob(lambda *_, message=message: message)  # type: ignore[misc]
+            self.lose_bob(lambda *_, message=message: message)
             self.bob = self.node.sign_in("bob", resume=self.bob.sid)
         self.assertEqual(self.seen(self.ann), [])
 
@@ -200,7 +200,7 @@ class MakerTests(CallbackTestCase):
     def test_wrong_type(self) -> None:
         """What is no bytes, or too many, is logged and not sent."""
         for message in ("text", bytes(65536)):
-            self.lose_bob(lambda *_, message=message: message)  # type: ignore[misc]
+            self.lose_bob(lambda *_, message=message: message)
             self.bob = self.node.sign_in("bob", resume=self.bob.sid)
         self.node.settle()
         self.assertEqual(self.seen(self.ann), [])

@@ -90,9 +90,7 @@ class MembershipTests(TableTestCase):
         group = self.create("lobby", LASTING, ann)
         seen = group.snapshot("node-1")
         self.table.remove(group.id, ann)
-        self.assertEqual(
-            seen, Group(group.id, True, False, 60, 0, (), (Member("ann", ann.user.sid, "node-1"),))
-        )
+        self.assertEqual(seen, Group(group.id, True, False, 60, 0, (), (Member("ann", ann.user.sid, "node-1"),)))
 
     def test_refused(self) -> None:
         """Twice in, never in, and no such group are told apart."""

@@ -188,7 +188,12 @@ class CreateTests(GroupsTestCase):
 
     def test_malformed(self) -> None:
         """A payload of another length, or with unknown flags, is code 1."""
-        for payload in (b"", b"\x03\x00\x00\x00\x3c\x00", b"\x03\x00\x00\x00\x3c\x00\x00\x00", b"\x04\x00\x00\x00\x3c\x00\x00"):
+        for payload in (
+            b"",
+            b"\x03\x00\x00\x00\x3c\x00",
+            b"\x03\x00\x00\x00\x3c\x00\x00\x00",
+            b"\x04\x00\x00\x00\x3c\x00\x00",
+        ):
             self.assertEqual(self.ann.refusal(Command.GROUP_CREATE, payload)[:2], (Status.BAD, 1))
 
 

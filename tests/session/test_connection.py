@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.errors import FrameTooLarge, MalformedFrame
-from meshrelay.interfaces import IConnection, IMeshRelay, IUplink
+from meshrelay.interfaces import IConnection, IMeshRelay, ISession, ISessionObserver, IUplink
 from meshrelay.model import CloseReason, Status, User
 from meshrelay.session.auth import Identity, TokenAuthenticator, TokenRules
 from meshrelay.session.connection import MAX_EARLY_FRAMES
@@ -50,6 +51,30 @@ class SlowCommands:
     def let_go(self) -> None:
         """Answer the oldest slow command."""
         self.waiting.pop(0).callback(b"")
+
+
+@implementer(ISessionObserver)
+class Watcher:
+    """Writes down what it hears of sessions."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    def session_opened(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self.order.append("opened")
+
+    def session_away(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self.order.append("away")
+
+    def session_back(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self.order.append("back")
+
+    def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
+        """See `ISessionObserver`."""
+        self.order.append("closed")
 
 
 def closed_with(client: MemoryClient) -> tuple[CloseReason | None, tuple[int, str] | None]:
@@ -439,8 +464,7 @@ class ResumeTests(SynchronousTestCase):
         order: list[str] = []
         client = self.node.connect(limit_bytes=1000)
         client.link.stall()
-        self.node.groups.session_away = lambda _: order.append("away")  # type: ignore[method-assign]
-        self.node.groups.session_back = lambda _: order.append("back")  # type: ignore[method-assign]
+        self.node.registry.add_observer(Watcher(order))
         hello = Hello(protocol=1, user="ann", acks=True, resume=self.ann.sid, received=0)
         client.send(CoreCommand.HELLO, encode_hello(hello), ver=0, request_id=1)
         assert session is not None

@@ -157,9 +157,7 @@ class WaitingCommandTests(DispatchTestCase):
         done = self.wait()
         self.clock.advance(10.0)
         self.successResultOf(done)
-        self.assertEqual(
-            self.refusal(), (Status.ERROR, 6, "the application did not answer within 10.0 seconds")
-        )
+        self.assertEqual(self.refusal(), (Status.ERROR, 6, "the application did not answer within 10.0 seconds"))
         self.assertTrue(self.result.called)
 
     def test_slow_hook(self) -> None:

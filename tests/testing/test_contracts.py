@@ -40,7 +40,9 @@ VECTORS = {b"\x01\x02": (1, 2)}
 class CodecCheckTests(SynchronousTestCase):
     """`check_codec`."""
 
-    def broken(self, decode: Callable[[bytes], object], encode: Callable[[tuple[int, int]], bytes] = encode_pair) -> str:
+    def broken(
+        self, decode: Callable[[bytes], object], encode: Callable[[tuple[int, int]], bytes] = encode_pair
+    ) -> str:
         """Return what the check says about a broken codec."""
         error = self.assertRaises(AssertionError, check_codec, encode, decode, VECTORS, MalformedPayload)
         return str(error)
@@ -61,7 +63,9 @@ class CodecCheckTests(SynchronousTestCase):
 
     def test_truncation(self) -> None:
         """A codec that makes up what is missing is found."""
-        self.assertIn("cut to 1 bytes", self.broken(lambda payload: (1, 2) if len(payload) == 1 else decode_pair(payload)))
+        self.assertIn(
+            "cut to 1 bytes", self.broken(lambda payload: (1, 2) if len(payload) == 1 else decode_pair(payload))
+        )
 
     def test_trailing_bytes(self) -> None:
         """A codec whose garbage does not survive a round trip is found."""
@@ -108,7 +112,7 @@ class StreamCheckTests(SynchronousTestCase):
 
             return decode
 
-        self.assertIn("bytes gave", self.broken(make))
+        self.assertIn("cut at 0", self.broken(make))
 
 
 class SilentLink(MemoryLink):

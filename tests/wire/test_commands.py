@@ -131,12 +131,10 @@ class NumberTests(SynchronousTestCase):
 
     def test_groups(self) -> None:
         """The group commands have their published numbers."""
-        names = "CREATE JOIN LEAVE BROADCAST JOIN_RANDOM LIST LOST BACK".split()
+        names = ("CREATE", "JOIN", "LEAVE", "BROADCAST", "JOIN_RANDOM", "LIST", "LOST", "BACK")
         self.assertEqual([Command[f"GROUP_{name}"].value for name in names], list(range(110, 118)))
 
     def test_overhead(self) -> None:
         """What stands in front of a pushed message is counted exactly."""
         for user_id in ("a", "é", "u" * 128):
-            self.assertEqual(
-                len(encode_pushed_message("g" * 52, user_id, b"hi")), pushed_message_overhead(user_id) + 2
-            )
+            self.assertEqual(len(encode_pushed_message("g" * 52, user_id, b"hi")), pushed_message_overhead(user_id) + 2)

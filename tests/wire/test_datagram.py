@@ -21,7 +21,7 @@ from meshrelay.wire.datagram import (
 from tests.vectors import load_vectors
 
 VECTORS = load_vectors("datagram")
-SECRETS = tuple(bytes.fromhex(VECTORS[f"encryption_{name}"]) for name in ("key", "iv", "mac_key"))
+ENCRYPTION_KEY, IV, MAC_KEY = (bytes.fromhex(VECTORS[f"encryption_{name}"]) for name in ("key", "iv", "mac_key"))
 KEY = bytes.fromhex(VECTORS["udp_key"])
 SID = bytes.fromhex("00112233445566778899aabbccddeeff")
 
@@ -42,7 +42,7 @@ class CodecTestCase(SynchronousTestCase):
 
     def rejected(self, datagram: bytes) -> str:
         """Return why the node drops a datagram."""
-        reason = self.assertRaises(PacketRejected, self.node.open, datagram).reason
+        reason: str = self.assertRaises(PacketRejected, self.node.open, datagram).reason
         self.assertIn(reason, REJECT_REASONS)
         return reason
 
@@ -52,8 +52,8 @@ class VectorTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         """The packet key is HKDF-SHA256 over the three secrets, without a salt, for its purpose."""
-        self.assertEqual(session_key(*SECRETS).hex(), VECTORS["udp_key"])
-        self.assertEqual(session_key(*SECRETS, info=b"meshrelay p2p 1").hex(), VECTORS["p2p_key"])
+        self.assertEqual(session_key(ENCRYPTION_KEY, IV, MAC_KEY).hex(), VECTORS["udp_key"])
+        self.assertEqual(session_key(ENCRYPTION_KEY, IV, MAC_KEY, b"meshrelay p2p 1").hex(), VECTORS["p2p_key"])
 
     def test_opened(self) -> None:
         """Each packet is opened by the end it is for, and by no other."""
