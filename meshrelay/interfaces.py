@@ -146,6 +146,7 @@ class ISession(ISubscriber):
 
     user = Attribute("`meshrelay.model.User`")
     is_attached = Attribute("bool: a connection serves it now.")
+    is_over = Attribute("bool: it has ended for good, and no table may take it in any more.")
     latency_seconds = Attribute("float or None: round trip of the last answered PING.")
     queued_bytes = Attribute("int: what waits in its connection's outbox.")
     replay_bytes = Attribute("int: what is kept for a resume.")

@@ -33,7 +33,7 @@ from meshrelay.fanout.outbox import OutboxLimits
 from meshrelay.fanout.turn import Turn
 from meshrelay.http.lag import LagMeter
 from meshrelay.http.metrics import MetricSources, make_registry
-from meshrelay.http.site import HttpPages, make_site
+from meshrelay.http.site import HttpPages, RelaySite, make_site
 from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
 from meshrelay.machine.reliability import ReliabilityOptions
 from meshrelay.open_files import raise_open_files_limit
@@ -131,6 +131,8 @@ class Node(Service):
         self._udp = UdpListener(self.reception, self._udp_parts(config))
         self._lag = LagMeter(reactor, self.counters)
         self.places = ListeningPlaces(reactor)
+        self._site: RelaySite | None = None
+        self._websockets: NodeWebSocketFactory | None = None
         self._drain: Drain | None = None
         self._is_ready = False
 
@@ -207,9 +209,8 @@ class Node(Service):
         websocket_rules = WebSocketRules(origins, min(HANDSHAKE_SECONDS, session.hello_timeout_seconds))
         self.places.listen_stream("tcp", listen.tcp, TcpFactory(accept, parts))
         self.places.listen_datagram("udp", listen.udp, self._udp)
-        self.places.listen_stream(
-            "websocket", listen.websocket, NodeWebSocketFactory(accept, parts, websocket_rules, self._reactor)
-        )
+        self._websockets = NodeWebSocketFactory(accept, parts, websocket_rules, self._reactor)
+        self.places.listen_stream("websocket", listen.websocket, self._websockets)
         sources = MetricSources(
             self.node_id,
             __version__,
@@ -218,6 +219,7 @@ class Node(Service):
             (self.groups,),
             lambda: self._udp.reservation_count,
             self._lag,
+            lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
         )
         pages = HttpPages(
             endpoints=self,
@@ -228,7 +230,8 @@ class Node(Service):
             registry=make_registry(sources),
             counters=self.counters,
         )
-        self.places.listen_stream("http", listen.http, make_site(pages, self._reactor))
+        self._site = make_site(pages, self._reactor)
+        self.places.listen_stream("http", listen.http, self._site)
 
     def _warn(self) -> None:
         if self.config.auth.mode == "open":
@@ -259,7 +262,11 @@ class Node(Service):
         if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
             self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")
         if same_mode:
-            self.reception.authenticator = authenticator
+            self.authenticator = self.reception.authenticator = authenticator
+        if self._site is not None and self._websockets is not None:
+            origins = tuple(config.auth.allowed_origins)
+            self._site.set_sign_in(self.authenticator, origins)
+            self._websockets.set_allowed_origins(origins)
         self.reception.rules = rules._replace(max_payload_bytes=self.config.session.max_payload_bytes)
         self.registry.set_limits(self._registry_limits(config.session, rules))
         self._log.info("configuration reloaded")
@@ -302,9 +309,9 @@ class Node(Service):
             server_type = "WSS"
         return server_type, self.config.listen.advertised_host or asked_host, address.port
 
-    def reserve_udp(self, identity: Identity, resume: str) -> UdpCredentials:
+    def reserve_udp(self, identity: Identity, resume: str, received: int | None) -> UdpCredentials:
         """Secrets for a UDP client; see `meshrelay.http.endpoint.Endpoints`."""
-        return self._udp.reserve(identity, resume)
+        return self._udp.reserve(identity, resume, received)
 
 
 def _new_sid() -> str:

@@ -1,11 +1,11 @@
 """Runs the tests: ``python tests/run.py`` from the root of the project, or the same under coverage.
 
-Without arguments the unit suite runs: everything under tests/ that needs no port and no process. Warnings are errors. The
-last line that is printed counts: ``N passed, N failed``, with ``, N skipped`` behind it when something was. An unexpected
-success has failed; a failure that a test expects (``todo``) counts as skipped.
+Without arguments the unit suite runs: everything under tests/ that needs no port and no process. Warnings are errors.
+The last line that is printed counts: ``N passed, N failed``, with ``, N skipped`` behind it when something was. An
+unexpected success has failed; a failure that a test expects (``todo``) counts as skipped.
 
-Where the environment says ``CI=true`` a test that is skipped because something is "missing:" has failed: there everything
-that tests need must be installed.
+Where the environment says ``CI=true`` a test that is skipped because something is "missing:" has failed: there
+everything that tests need must be installed.
 """
 
 from __future__ import annotations
@@ -107,10 +107,11 @@ def main() -> int:
     suite = _load(_names_to_run(arguments), seed)
     result = TrialRunner(TreeReporter).run(suite)
     if seed is not None:
-        print(f"random order: --seed {seed}")
+        sys.stdout.write(f"random order: --seed {seed}\n")
     passed, failed, skipped = count(result, is_strict=os.environ.get("CI") == "true")
     sys.stderr.flush()
-    print(last_line(passed, failed, skipped), flush=True)
+    sys.stdout.write(last_line(passed, failed, skipped) + "\n")
+    sys.stdout.flush()
     return 1 if failed or not passed else 0
 
 

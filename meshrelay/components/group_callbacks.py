@@ -89,7 +89,10 @@ class GroupCallbacks:
                 self._push(cmd, session, group, message)
 
     async def _tell_later(self, message: object, cmd: Command, session: ISession, group: LiveGroup) -> None:
-        self._push(cmd, session, group, await message)  # type: ignore[misc]
+        made = await message  # type: ignore[misc]
+        # What took so long that the opposite is true by now would only mislead.
+        if session.is_attached is (cmd is Command.GROUP_BACK):
+            self._push(cmd, session, group, made)
 
     def _push(self, cmd: Command, session: ISession, group: LiveGroup, message: object) -> None:
         if not message:
@@ -117,6 +120,9 @@ class GroupCallbacks:
         now = self._alarms.now()
         for group_id, ticks in list(self._ticks.items()):
             for tick in ticks:
+                if group_id not in self._ticks:
+                    # The callback before this one has ended the group.
+                    break
                 # A check that comes a hair early must not put the tick off by two seconds more.
                 if now - tick.called_at + 0.1 >= tick.interval_seconds:
                     tick.called_at = now

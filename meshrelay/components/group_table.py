@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from meshrelay.background import Alarm, Alarms
-from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, TooManyGroups
+from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, NotSignedIn, TooManyGroups
 from meshrelay.fanout.hub import Channel, Hub
 from meshrelay.interfaces import ISession
 from meshrelay.model import Group, Member
@@ -135,6 +135,7 @@ class GroupTable:
     def check_room(self, session: ISession | None) -> None:
         """Whether one more group, with `session` in it, fits.
 
+        :raises NotSignedIn: the session is over.
         :raises TooManyGroups: the limit of the node or of the user is reached.
         """
         if len(self._groups) - self._static_count >= self._limits.max_groups:
@@ -143,6 +144,9 @@ class GroupTable:
             self._check_room_of(session)
 
     def _check_room_of(self, session: ISession) -> None:
+        if session.is_over:
+            # It ended while a hook kept its command waiting; nobody would ever end this membership.
+            raise NotSignedIn("the session is over")
         if len(self._groups_of.get(session, ())) >= self._limits.max_groups_per_user:
             raise TooManyGroups(f"member of {self._limits.max_groups_per_user} groups, the limit of one user")
 
@@ -168,12 +172,13 @@ class GroupTable:
 
         :raises GroupNotFound: no such group.
         :raises AlreadyMember: it is one.
+        :raises NotSignedIn: the session is over.
         :raises TooManyGroups: the limit of one user is reached.
         """
         group = self._groups.get(group_id)
         if group is None:
             raise GroupNotFound
-        if session.user.user_id in group.members:
+        if group.members.get(session.user.user_id) is session:
             raise AlreadyMember
         self._check_room_of(session)
         group.channel.subscribe(session)

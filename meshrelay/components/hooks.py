@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
@@ -99,7 +99,7 @@ class Command:
                 waiting = hook(self.ver, self.cmd, payload, session.user)
                 if isawaitable(waiting):
                     await waiting
-            except CommandError:
+            except (CommandError, CancelledError):
                 raise
             except Exception as error:
                 raise refused_by(error) from error

@@ -93,6 +93,8 @@ class Channel:
         :param frame: one encoded push, see `meshrelay.wire.frame.encode_push`.
         :param reliable: False: it may be lost on the way to a UDP client.
         """
+        if not self._subscribers:
+            return
         self._frames.append(frame)
         self._senders.append(sender)
         self._reliables.append(reliable)

@@ -108,7 +108,7 @@ class Outbox:
         self._add(_Item(data, 1, False))
 
     def _add(self, item: _Item) -> None:
-        if self._is_over:
+        if self._is_over or (self._finished is not None and item.is_droppable):
             return
         self._waiting.append(item)
         self._waiting_bytes += len(item.data)
@@ -191,14 +191,28 @@ class Outbox:
     def _overflow(self) -> None:
         limit = self._limits.limit_bytes
         policy = self._limits.policy
-        if policy == DROP_NEWEST and self._waiting[-1].is_droppable:
-            item = self._waiting.pop()
-            self._waiting_bytes -= len(item.data)
-            self._count_dropped(item.frames)
+        if policy == DROP_NEWEST:
+            self._drop_newest()
         elif policy == DROP_OLDEST:
             self._drop_oldest()
         if self._waiting_bytes > limit:
             self._overflowed(self._waiting_bytes)
+
+    def _drop_newest(self) -> None:
+        excess = self._waiting_bytes - self._limits.limit_bytes
+        kept = []
+        count = 0
+        while excess > 0 and self._waiting:
+            item = self._waiting.pop()
+            if item.is_droppable:
+                excess -= len(item.data)
+                self._waiting_bytes -= len(item.data)
+                count += item.frames
+            else:
+                kept.append(item)
+        self._waiting += reversed(kept)
+        if count:
+            self._count_dropped(count)
 
     def _drop_oldest(self) -> None:
         excess = self._waiting_bytes - self._limits.limit_bytes

@@ -1,4 +1,6 @@
-"""``GET /endpoint/type/<type>/user/<user ID>[?resume=SID]``: where a client is to connect (client protocol, section 5).
+"""``GET /endpoint/type/<type>/user/<user ID>[?resume=SID[&received=n]]``: where a client is to connect.
+
+Source: client protocol, section 5; ``received`` is an addition of ours.
 
 The request is authenticated like a HELLO. For UDP the answer holds the secrets of a new session: whoever can read it
 can be that user, so beyond a trusted network the HTTP port needs TLS.
@@ -34,6 +36,7 @@ RETRY_AFTER_SECONDS = 5
 PREFLIGHT_SECONDS = 600
 
 _SID = re.compile(r"[0-9a-fA-F]{32}")
+_COUNT = re.compile(rb"[0-9]{1,10}")
 _HOST_HEADER = re.compile(r"\[?(?P<host>[^\s/@\[\]]{1,253}?)\]?(:\d{1,5})?")
 
 
@@ -56,10 +59,11 @@ class Endpoints(Protocol):
         :returns: server type, host and port; None when nothing of this type listens.
         """
 
-    def reserve_udp(self, identity: Identity, resume: str) -> UdpCredentials:
+    def reserve_udp(self, identity: Identity, resume: str, received: int | None) -> UdpCredentials:
         """Make the secrets of a UDP session; its first packet makes it live.
 
         :param resume: sid of an earlier session, 32 lower-case hex digits; "" = none.
+        :param received: reliable pushes that the client has received in it, mod 2^32; None = it does not say.
         """
 
 
@@ -87,6 +91,7 @@ class _Question(NamedTuple):
     user_id: str
     #: "" = none.
     resume: str
+    received: int | None
 
 
 class EndpointPage(Page):
@@ -130,7 +135,7 @@ class EndpointPage(Page):
         body: dict[str, object] = {"serverType": server_type, "serverHost": host, "serverPort": port}
         # A HEAD must change nothing, and nobody would see the secrets.
         if question.server_type == "UDP" and request.method == b"GET":
-            credentials = self._endpoints.reserve_udp(identity, question.resume)
+            credentials = self._endpoints.reserve_udp(identity, question.resume, question.received)
             body["sid"] = credentials.sid.hex()
             body["encryptionKey"] = credentials.key.hex()
             body["encryptionIV"] = credentials.iv.hex()
@@ -179,7 +184,7 @@ def _read_question(request: Request) -> _Question:
         raise _Refusal(http.BAD_REQUEST, "user ID is not valid UTF-8") from None
     except ValueError as error:
         raise _Refusal(http.BAD_REQUEST, str(error)) from None
-    return _Question(server_type, user_id, _read_resume(request))
+    return _Question(server_type, user_id, _read_resume(request), _read_received(request))
 
 
 def _read_resume(request: Request) -> str:
@@ -191,6 +196,16 @@ def _read_resume(request: Request) -> str:
     if len(values) > 1 or _SID.fullmatch(resume) is None:
         raise _Refusal(http.BAD_REQUEST, "resume must be one sid of 32 hex digits")
     return resume.lower()
+
+
+def _read_received(request: Request) -> int | None:
+    args: dict[bytes, list[bytes]] = request.args or {}
+    values = args.get(b"received", [])
+    if not values:
+        return None
+    if len(values) > 1 or not _COUNT.fullmatch(values[0]) or int(values[0]) >= 1 << 32:
+        raise _Refusal(http.BAD_REQUEST, "received must be one number from 0 to 2^32 - 1")
+    return int(values[0])
 
 
 def _single_header(request: Request, name: str) -> str | None:

@@ -50,6 +50,9 @@ __all__ = ["Connection", "ConnectionRules", "Reception"]
 #: Frames before HELLO that are answered with "not signed in"; whoever sends more does not speak the protocol.
 MAX_EARLY_FRAMES = 16
 
+#: ACK carries one u32.
+ACK_BYTES = 4
+
 #: Refused commands that are answered, as a multiple of commands_per_second, before the connection is closed.
 REFUSALS = 20
 
@@ -130,6 +133,7 @@ class Connection:
         "_early_frames",
         "_heard_at",
         "_is_busy",
+        "_is_pong_due",
         "_is_reading_paused",
         "_outcome",
         "_pending",
@@ -157,6 +161,7 @@ class Connection:
         self._bucket: TokenBucket | None = None
         self._refusals: TokenBucket | None = None
         self._ping_number = 0
+        self._is_pong_due = False
         self._pinged_at = 0.0
         self._heard_at = reception.alarms.now()
         self._counters.connections += 1
@@ -340,7 +345,9 @@ class Connection:
             self._refusals = TokenBucket(rate, max(100.0, rate * REFUSALS), now)
         if outcome.frames:
             self.link.send_batch(Batch(outcome.frames))
-        self._reception.registry.signed_in(outcome)
+        # What is replayed may be more than the connection takes; then it is closed by now, and the user away again.
+        if self._state is _State.OPEN:
+            self._reception.registry.signed_in(outcome)
 
     def _set_alarm(self, now: float) -> None:
         rules = self._reception.rules
@@ -356,20 +363,24 @@ class Connection:
             return
         if now - self._pinged_at >= rules.heartbeat_seconds:
             self._ping_number += 1
+            self._is_pong_due = True
             self._pinged_at = now
             self.link.send_probe(encode_push(CORE_VER, CoreCommand.PING, self._ping_number.to_bytes(8, "big")))
         self._set_alarm(now)
 
     def _core_command(self, frame: Frame) -> None:
-        if frame.cmd == CoreCommand.PING:
-            if self._is_allowed(frame):
-                self._ping(frame)
-        elif frame.cmd == CoreCommand.PONG:
+        if frame.cmd == CoreCommand.PONG:
             self._pong(frame)
-        elif frame.cmd == CoreCommand.ACK:
+        elif frame.cmd == CoreCommand.ACK and len(frame.payload) == ACK_BYTES:
             self._ack(frame)
         elif frame.cmd == CoreCommand.GOODBYE:
             self.close(None)
+        elif not self._is_allowed(frame):
+            return
+        elif frame.cmd == CoreCommand.PING:
+            self._ping(frame)
+        elif frame.cmd == CoreCommand.ACK:
+            self._refuse(frame, MalformedPayload(f"ACK: {len(frame.payload)} bytes, it must have {ACK_BYTES}"))
         elif frame.cmd == CoreCommand.HELLO:
             self._refuse(frame, MalformedPayload("HELLO: signed in already"))
         else:
@@ -382,14 +393,13 @@ class Connection:
             self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.PING, frame.request_id, frame.payload))
 
     def _pong(self, frame: Frame) -> None:
-        # Only the answer to the last PING is measured; anything else came late or is made up.
-        if self._session is not None and frame.payload == self._ping_number.to_bytes(8, "big") and self._ping_number:
+        # Only the first answer to the last PING is measured; anything else came late or is made up.
+        if self._session is not None and self._is_pong_due and frame.payload == self._ping_number.to_bytes(8, "big"):
+            self._is_pong_due = False
             self._session.latency_seconds = max(0.0, self._reception.alarms.now() - self._pinged_at)
 
     def _ack(self, frame: Frame) -> None:
-        if len(frame.payload) != 4:
-            self._refuse(frame, MalformedPayload(f"ACK: {len(frame.payload)} bytes, it must have 4"))
-        elif self._session is not None:
+        if self._session is not None:
             self._session.acknowledge(int.from_bytes(frame.payload, "big"))
 
     def _is_allowed(self, frame: Frame) -> bool:

@@ -87,10 +87,17 @@ class Dispatcher:
         if not result.called:
             result.addTimeout(self._timeout_seconds, self._clock)
 
-        def answer(payload: bytes) -> None:
-            session.reply(frame.request_id, _OK, frame.ver, frame.cmd, payload)
+        link = session.link
 
-        done = result.addCallbacks(answer, lambda failure: self._fail(session, frame, failure))
+        def answer(payload: bytes) -> None:
+            # A request belongs to its connection; a client that has resumed meanwhile may use the ID for another.
+            if session.link is link:
+                session.reply(frame.request_id, _OK, frame.ver, frame.cmd, payload)
+
+        def refuse(failure: Failure) -> None:
+            self._fail(session, frame if session.link is link else frame._replace(request_id=0), failure)
+
+        done = result.addCallbacks(answer, refuse)
         return None if done.called and not done.paused else done
 
     def _fail(self, session: Session, frame: Frame, failure: Failure) -> None:

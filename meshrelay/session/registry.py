@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hmac import compare_digest
 from typing import NamedTuple
 
@@ -135,6 +136,7 @@ class SessionRegistry:
             self._disconnect(older, CloseReason.REPLACED, "")
             if resume.sid and self.can_resume(user_id, resume.sid):
                 self._stop_waiting(older)
+                older.user = replace(older.user, claims=identity.claims)
                 recovered, frames = older.resume(connection, resume.acks, resume.received)
                 self._counters.resumes["recovered" if recovered else "resumed"] += 1
                 return SignIn(older, True, recovered, frames)
@@ -187,6 +189,7 @@ class SessionRegistry:
         self._by_user.pop(session.user.user_id, None)
         self._stop_waiting(session)
         session.let_go()
+        session.is_over = True
         self._tell("session_closed", session, reason)
 
     def _tell(self, event: str, session: Session, *details: object) -> None:

@@ -34,6 +34,7 @@ class Session:
         "_replay_limit_bytes",
         "connection",
         "has_acks",
+        "is_over",
         "latency_seconds",
         "link",
         "user",
@@ -45,6 +46,7 @@ class Session:
         self.link: IDownlink | None = None
         self.latency_seconds: float | None = None
         self.has_acks = acks
+        self.is_over = False
         self._replay_limit_bytes = replay_limit_bytes
         self._replay = ReplayBuffer(replay_limit_bytes) if acks else None
         #: What was kept begins exactly where the client's count may be: the link or the client acknowledges.
@@ -86,9 +88,9 @@ class Session:
             accepted, frames = left
             self._replay = ReplayBuffer(self._replay_limit_bytes, self._base + accepted - len(frames))
             self._is_exact = True
-            self._left_at = self._replay.first
             for frame in frames:
                 self._replay.append(frame, 1)
+            self._left_at = self._replay.last
         elif self._replay is None:
             self._replay = ReplayBuffer(self._replay_limit_bytes)
             self._is_exact = False

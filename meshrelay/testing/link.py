@@ -1,7 +1,8 @@
 """`IDownlink` and `IConnection` in memory: frames in, the same frames out, for tests of what stands behind them.
 
-`MemoryLink` keeps all that a client would have read, as decoded frames. It can be stalled, as a client that does not read,
-and broken, as a cable. `meshrelay.testing.contracts.check_downlink` holds it and the real links to the same promises.
+`MemoryLink` keeps all that a client would have read, as decoded frames. It can be stalled, as a client that does not
+read, and broken, as a cable. `meshrelay.testing.contracts.check_downlink` holds it and the real links to the same
+promises.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class MemoryLink:
     """One connection without a socket.
 
     :param transport_name: "tcp", "websocket" or "udp". A udp link cannot be paused, as the real one cannot.
-    :param limit_bytes: what may wait while the link is stalled; over it the uplink is told, as with the policy disconnect.
+    :param limit_bytes: what may wait while the link is stalled; over it the uplink is told, as by policy disconnect.
+    :ivar owed: what `undelivered` returns, for a link that acknowledges: all reliable pushes it was given, and the
+        frames of those that its client has not acknowledged.
     :ivar received: all frames that the client has read, oldest first.
     :ivar close_reason: with which the node closed; None = not closed, or the client said GOODBYE.
     """
@@ -36,6 +39,7 @@ class MemoryLink:
         self.transport_name = transport_name
         self.peer = peer
         self.uplink: IUplink | None = None
+        self.owed: tuple[int, list[bytes]] | None = None
         self.received: list[Frame] = []
         self.is_reading_paused = False
         self.is_closed = False
@@ -75,8 +79,8 @@ class MemoryLink:
         self._write(frame)
 
     def undelivered(self) -> tuple[int, list[bytes]] | None:
-        """See `IDownlink`: None, nothing is known of what the client has received."""
-        return None
+        """See `IDownlink`: what the test says by `owed`."""
+        return self.owed
 
     def stall(self) -> None:
         """The client reads nothing from now on."""

@@ -248,6 +248,10 @@ class NodeWebSocketFactory(WebSocketServerFactory):
             tcpNoDelay=False,
         )
 
+    def set_allowed_origins(self, allowed_origins: tuple[str, ...]) -> None:
+        """Let pages of these origins open WebSockets from now on; for a configuration that was reloaded."""
+        self._rules = self._rules._replace(allowed_origins=allowed_origins)
+
     def buildProtocol(self, addr: Any) -> NodeWebSocketProtocol:
         """See `Factory`."""
         protocol = NodeWebSocketProtocol(self._accept, self._parts, self._rules)

@@ -18,6 +18,7 @@ __all__ = [
     "CORE_VER",
     "FIRST_APPLICATION_VER",
     "MAX_PING_BYTES",
+    "MAX_TEXT_BYTES",
     "Command",
     "CoreCommand",
     "GroupMessage",
@@ -48,6 +49,9 @@ CORE_VER = 0
 BUILT_IN_VER = 1
 #: ver 2 to 255 belong to the application.
 FIRST_APPLICATION_VER = 2
+
+#: Longest text of an error or GOODBYE; an application may raise anything.
+MAX_TEXT_BYTES = 1024
 
 #: PING and PONG carry 0 to this many opaque bytes.
 MAX_PING_BYTES = 64
@@ -222,8 +226,11 @@ def decode_gid_list(payload: bytes) -> list[str]:
 
 
 def encode_error(code: int, text: str) -> bytes:
-    """The payload of a BAD or ERROR response: u16 code, text."""
-    return _U16.pack(code) + text.encode("utf-8", "replace")
+    """The payload of a BAD or ERROR response: u16 code, text of at most `MAX_TEXT_BYTES`; the rest is cut off."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) > MAX_TEXT_BYTES:
+        encoded = encoded[:MAX_TEXT_BYTES].decode("utf-8", "ignore").encode("utf-8")
+    return _U16.pack(code) + encoded
 
 
 def decode_error(payload: bytes) -> tuple[int, str]:

@@ -61,9 +61,10 @@ class FakeEndpoints:
         port = self.places.get(server_type)
         return (server_type, asked_host, port) if port is not None else None
 
-    def reserve_udp(self, identity: Identity, resume: str) -> UdpCredentials:
+    def reserve_udp(self, identity: Identity, resume: str, received: int | None) -> UdpCredentials:
         """See `meshrelay.http.endpoint.Endpoints`."""
         self.reserved.append((identity.user_id, resume))
+        self.received = received
         return UdpCredentials(b"\x01" * 16, b"\x02" * 16, b"\x03" * 16, b"\x04" * 16)
 
 

@@ -59,7 +59,8 @@ class TokenTests(SynchronousTestCase):
     def refused(self, token: str | None, user_id: str | None = None, **rules: Any) -> str:
         """Return why a token is refused, as the log has it."""
         authenticator = authenticator_of(**rules)
-        return self.assertRaises(AuthenticationError, authenticator.authenticate, user_id, token).detail
+        detail: str = self.assertRaises(AuthenticationError, authenticator.authenticate, user_id, token).detail
+        return detail
 
     def test_subject(self) -> None:
         """The user is the subject of the token, and its claims are the application's to read."""

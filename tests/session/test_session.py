@@ -207,3 +207,41 @@ class AcknowledgedTests(SynchronousTestCase):
         session.push(1, 113, b"x", True)
         session.acknowledge(1)
         self.assertEqual(session.replay_bytes, 0)
+
+
+class AcknowledgedLinkTests(SynchronousTestCase):
+    """A session by a link that knows what its client has received, as UDP is."""
+
+    def setUp(self) -> None:
+        """Three reliable pushes were sent; the first was acknowledged by the link."""
+        self.link = MemoryLink("udp")
+        self.session = make_session("ann", self.link)
+        self.pushes = [encode_push(1, 113, payload) for payload in (b"1", b"2", b"3")]
+        for frame in self.pushes:
+            self.session.push(1, 113, frame[12:], True)
+        self.link.owed = (3, self.pushes[1:])
+
+    def come_back(self, received: int | None, transport: str = "udp") -> tuple[bool, list[bytes]]:
+        """Lose the connection and resume by a new one."""
+        self.session.let_go()
+        self.session.push(1, 113, b"4", True)
+        recovered, frames = self.session.resume(MemoryConnection(MemoryLink(transport)), False, received)
+        return recovered, payloads_of(frames)
+
+    def test_owed(self) -> None:
+        """What was not acknowledged is sent again, before what came meanwhile."""
+        self.assertEqual(self.come_back(None), (True, [b"2", b"3", b"4"]))
+
+    def test_count(self) -> None:
+        """A client that says what it has gets exactly the rest: an acknowledgement may have been lost."""
+        self.assertEqual(self.come_back(2), (True, [b"3", b"4"]))
+
+    def test_impossible_count(self) -> None:
+        """A count that cannot be recovers nothing."""
+        self.assertEqual(self.come_back(9), (False, []))
+
+    def test_other_transport(self) -> None:
+        """A client that comes back by TCP and counts nothing gets what came meanwhile, and no claim that it is all."""
+        recovered, payloads = self.come_back(None, "tcp")
+        self.assertFalse(recovered)
+        self.assertEqual(payloads[-1:], [b"4"])
