@@ -1,7 +1,7 @@
 """What runs beside the flow of messages: coroutines that nobody waits for, and many coarse alarms on one timer.
 
-`Alarms` is a hashed wheel: connections set thousands of deadlines (HELLO, idle, heartbeat, resume) that almost never fire,
-and a reactor timer for each would cost memory and a heap operation for each message.
+`Alarms` is a hashed wheel: connections set thousands of deadlines (HELLO, idle, heartbeat, resume) that almost never
+fire, and a reactor timer for each would cost memory and a heap operation for each message.
 """
 
 from __future__ import annotations

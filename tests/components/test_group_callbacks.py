@@ -101,7 +101,7 @@ class LostAndBackTests(CallbackTestCase):
         self.assertEqual([each[0] for each in self.seen(self.ann)], ["GROUP_LOST", "GROUP_BACK"] * 2)
 
     def test_never_lost(self) -> None:
-        """A member that resumes before anybody noticed that it was away is back all the same: it may have missed a lot."""
+        """A member that resumes before anybody noticed that it was away is back all the same."""
         self.node.sign_in("bob", resume=self.bob.sid)
         self.node.settle()
         self.assertEqual([each[0] for each in self.seen(self.ann)], ["GROUP_BACK"])

@@ -440,6 +440,15 @@ class BroadcastTests(GroupsTestCase):
         again = self.node.sign_in("bob", resume=self.bob.sid)
         self.assertEqual(self.texts(again), [("ann", b"sure")])
 
+    def test_comings_and_goings_are_reliable(self) -> None:
+        """A member who is away reads later who joined and who left by the application."""
+        dora = self.node.sign_in("dora")
+        self.bob.lose()
+        self.now(self.groups.join_group(self.group_id, self.user(dora), 2, 1, b"joined"))
+        self.now(self.groups.leave_group(self.group_id, self.user(dora), 2, 2, b"left"))
+        again = self.node.sign_in("bob", resume=self.bob.sid)
+        self.assertEqual([(frame.cmd, frame.payload) for frame in again.pushes()], [(1, b"joined"), (2, b"left")])
+
     def test_slow_consumer(self) -> None:
         """A member that does not read is closed; the others get everything, in order."""
         slow = self.node.sign_in("slow", limit_bytes=500)

@@ -1,7 +1,7 @@
 """The node's WebSocket adapter with an echo in place of the session layer, for the conformance suite.
 
-Opening, receiving, closing and sending are the node's own; only what a message means is replaced: it is gathered and sent
-back, text as well. Prints its port and runs until it is ended.
+Opening, receiving, closing and sending are the node's own; only what a message means is replaced: it is gathered and
+sent back, text as well. Prints its port and runs until it is ended.
 """
 
 from __future__ import annotations

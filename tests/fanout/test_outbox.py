@@ -185,6 +185,13 @@ class DisconnectTests(OutboxTestCase):
         self.outbox.push(b"y" * 101, 1)
         self.assertEqual(self.overflows, [101])
 
+    def test_bound_after_a_write(self) -> None:
+        """What waits up to the bound to the byte is no overflow, however it came to wait."""
+        self.writer.room = 1
+        self.outbox.push(bytes(MAX_WRITE_BYTES), 1)
+        self.outbox.push(b"y" * 100, 1)
+        self.assertEqual((self.overflows, self.outbox.waiting_bytes), ([], 100))
+
 
 class DropOldestTests(OutboxTestCase):
     """Policy drop_oldest."""

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from meshrelay.errors import AlreadyMember
+from meshrelay.errors import AlreadyMember, MessageTooLarge
 from meshrelay.interfaces import IMeshRelay, ISessionObserver
 from meshrelay.model import Status, User
 from meshrelay.testing.node import make_node
@@ -74,6 +74,12 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(self.ann.refusal(1, ver=2)[1], 7)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
+    def test_too_large(self) -> None:
+        """A handler whose answer no client takes is told so in the log; its caller gets an error, not a broken line."""
+        self.relay.command(2, 1, lambda *_: bytes(65537))
+        self.assertIn(self.ann.refusal(1, ver=2)[1], (5, 7))
+        self.flushLoggedErrors()
+
     def test_reserved(self) -> None:
         """ver 0 and 1 are not the application's, and no number is taken twice."""
         for ver, cmd in ((0, 1), (1, 110), (256, 1), (2, -1), (2, 65536)):
@@ -108,6 +114,14 @@ class UserTests(SynchronousTestCase):
         self.assertFalse(self.relay.push("bob", 9, 8, b"news", True))
         self.node.settle()
         self.assertEqual(self.ann.pushes(), [(9, Status.PUSH, 8, 0, b"news")])
+
+    def test_push_too_large(self) -> None:
+        """A push that no client takes never leaves the application."""
+        self.assertRaises(MessageTooLarge, self.relay.push, "ann", 9, 8, bytes(65537), True)
+
+    def test_push_core(self) -> None:
+        """The core commands are the node's: a push of ver 0 would end or miscount a session."""
+        self.assertRaises(ValueError, self.relay.push, "ann", 0, 4, b"", True)
 
     def test_find(self) -> None:
         """A signed-in user is found with sid and transport."""

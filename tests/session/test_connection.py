@@ -471,6 +471,18 @@ class ResumeTests(SynchronousTestCase):
         self.assertFalse(session.is_attached)
         self.assertNotEqual(order[-1:], ["back"])
 
+    def test_closed_by_its_own_answer(self) -> None:
+        """A connection that cannot even take the answer to HELLO is closed and stays so; its user is away."""
+        self.ann.lose()
+        client = self.node.connect(limit_bytes=10)
+        client.link.stall()
+        connection = client.connection
+        hello = Hello(protocol=1, user="ann", acks=True, resume=self.ann.sid, received=3)
+        client.send(CoreCommand.HELLO, encode_hello(hello), ver=0, request_id=1)
+        self.assertTrue(client.link.is_closed)
+        self.assertIsNone(connection.session)
+        self.assertEqual(self.node.registry.away_count, 1)
+
     def test_udp(self) -> None:
         """A user who was signed in by the endpoint call is served without HELLO."""
         client = self.node.connect("udp")

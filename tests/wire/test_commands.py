@@ -129,6 +129,16 @@ class NumberTests(SynchronousTestCase):
             {"HELLO": 1, "PING": 2, "PONG": 3, "GOODBYE": 4, "ACK": 5},
         )
 
+    def test_others(self) -> None:
+        """The commands of rooms, direct messages and links have their published numbers."""
+        for prefix, first, names in (
+            ("ROOM", 100, ("CREATE", "JOIN", "LEAVE", "BROADCAST", "MEMBERS", "OWNER", "LOST")),
+            ("DM", 120, ("SEND", "CLEAR", "PEER_GONE")),
+            ("LINK", 130, ("ADDRESSES", "START", "RELAY", "STATE", "FORWARD")),
+        ):
+            numbers = [Command[f"{prefix}_{name}"].value for name in names]
+            self.assertEqual(numbers, list(range(first, first + len(names))), prefix)
+
     def test_groups(self) -> None:
         """The group commands have their published numbers."""
         names = ("CREATE", "JOIN", "LEAVE", "BROADCAST", "JOIN_RANDOM", "LIST", "LOST", "BACK")
