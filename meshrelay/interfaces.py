@@ -320,7 +320,11 @@ class IMeshRelay(Interface):
         """Run `hook` after a command of the application, before its response."""
 
     def push(user_id: str, ver: int, cmd: int, message: bytes, reliable: bool) -> bool:
-        """Push to one user of this node. False: not signed in here."""
+        """Push to one user of this node. False: not signed in here.
+
+        :raises ValueError: ver is 0, which is the node's own.
+        :raises MessageTooLarge: longer than max_payload_bytes.
+        """
 
     def kick(user_id: str, text: str) -> bool:
         """Close the user's session with KICKED. False: not signed in here."""

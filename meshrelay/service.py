@@ -125,7 +125,9 @@ class Node(Service):
             self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
         )
         self.groups = self._make_groups(config)
-        self.application = Application(self.node_id, reactor, self.groups, self.registry, self._dispatcher)
+        self.application = Application(
+            self.node_id, reactor, self.groups, self.registry, self._dispatcher, config.session.max_payload_bytes
+        )
         for observer in (self.groups, self.application):
             self.registry.add_observer(observer)
         self._udp = UdpListener(self.reception, self._udp_parts(config))

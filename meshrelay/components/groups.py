@@ -187,6 +187,8 @@ class Groups:
     def _publish(
         self, group_id: str, sender: ISession | None, ver: int, cmd: int, message: bytes, reliable: bool
     ) -> None:
+        if ver < BUILT_IN_VER:
+            raise ValueError("ver 0 is the node's own, pushes have 1 to 255")
         self._check_size(message)
         group = self._table.find(group_id)
         if group is not None:

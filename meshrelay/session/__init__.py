@@ -2,7 +2,9 @@
 
 ===========  ==================================================================================
 auth         is this user who they say: token or open
+handshake    HELLO read and answered
 connection   one connection: HELLO and its deadline, heartbeat, idle, frames in order
+rate_limit   how many commands a connection may send
 session      one sign-in of one user; outlives its connection
 replay       pushes kept for a resume
 registry     all sessions: sign-in, take-over, resume, expiry

@@ -11,29 +11,40 @@ from zope.interface import implementer
 
 from meshrelay.background import start
 from meshrelay.components.hooks import Command
+from meshrelay.errors import MessageTooLarge
 from meshrelay.interfaces import CommandHandler, Hook, IGroups, IMeshRelay, ISession, ISessionObserver
 from meshrelay.model import CloseReason, User
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.registry import SessionRegistry
-from meshrelay.wire.commands import FIRST_APPLICATION_VER
+from meshrelay.wire.commands import BUILT_IN_VER, FIRST_APPLICATION_VER
 
 __all__ = ["Application"]
 
 
 @implementer(IMeshRelay, ISessionObserver)
 class Application:
-    """See `IMeshRelay`."""
+    """See `IMeshRelay`.
+
+    :param max_payload_bytes: longest answer of a command, and longest push.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, node_id: str, clock: IReactorTime, groups: IGroups, registry: SessionRegistry, dispatcher: Dispatcher
+        self,
+        node_id: str,
+        clock: IReactorTime,
+        groups: IGroups,
+        registry: SessionRegistry,
+        dispatcher: Dispatcher,
+        max_payload_bytes: int = 65536,
     ) -> None:
         self.node_id = node_id
         self.clock = clock
         self.groups = groups
         self._registry = registry
         self._dispatcher = dispatcher
+        self._max_payload_bytes = max_payload_bytes
         self._sign_in_callbacks: list[Callable[[User], object]] = []
         self._sign_out_callbacks: list[Callable[[User], object]] = []
 
@@ -44,9 +55,24 @@ class Application:
 
         def run(session: ISession, payload: bytes, reliable: bool) -> bytes | Awaitable[bytes]:
             result = handler(ver, cmd, payload, session.user)
-            return _later_bytes(result, ver, cmd) if isawaitable(result) else _as_bytes(result, ver, cmd)
+            return self._later_answer(result, ver, cmd) if isawaitable(result) else self._answer(result, ver, cmd)
 
         self._dispatcher.register({(ver, cmd): Command(ver, cmd, run)})
+
+    def _answer(self, result: object, ver: int, cmd: int) -> bytes:
+        if result is None:
+            return b""
+        if not isinstance(result, bytes):
+            raise TypeError(f"the handler of ver {ver} cmd {cmd} returned {type(result).__name__}, not bytes or None")
+        self._check_size(result)
+        return result
+
+    async def _later_answer(self, result: Awaitable[object], ver: int, cmd: int) -> bytes:
+        return self._answer(await result, ver, cmd)
+
+    def _check_size(self, payload: bytes) -> None:
+        if len(payload) > self._max_payload_bytes:
+            raise MessageTooLarge(f"{len(payload)} bytes, max_payload_bytes is {self._max_payload_bytes}")
 
     def before(self, ver: int, cmd: int, hook: Hook) -> None:
         """See `IMeshRelay`."""
@@ -64,6 +90,9 @@ class Application:
 
     def push(self, user_id: str, ver: int, cmd: int, message: bytes, reliable: bool) -> bool:
         """See `IMeshRelay`."""
+        if ver < BUILT_IN_VER:
+            raise ValueError("ver 0 is the node's own, pushes have 1 to 255")
+        self._check_size(message)
         session = self._registry.find_user(user_id)
         if session is None:
             return False
@@ -110,15 +139,3 @@ async def _call(callback: Callable[[User], object], user: User) -> None:
     waiting = callback(user)
     if isawaitable(waiting):
         await waiting
-
-
-def _as_bytes(result: object, ver: int, cmd: int) -> bytes:
-    if result is None:
-        return b""
-    if not isinstance(result, bytes):
-        raise TypeError(f"the handler of ver {ver} cmd {cmd} returned {type(result).__name__}, not bytes or None")
-    return result
-
-
-async def _later_bytes(result: Awaitable[object], ver: int, cmd: int) -> bytes:
-    return _as_bytes(await result, ver, cmd)

@@ -29,20 +29,19 @@ from meshrelay.errors import (
     MalformedPayload,
     NodeDraining,
     NotSignedIn,
-    RateLimited,
     RemoteProtocolError,
     UnknownCommand,
 )
 from meshrelay.interfaces import IConnection, IDownlink, IUplink
-from meshrelay.machine.token_bucket import TokenBucket
-from meshrelay.model import PROTOCOL_VERSION, CloseReason, Status
+from meshrelay.model import CloseReason, Status
 from meshrelay.session.auth import Authenticator, Identity
 from meshrelay.session.dispatch import Dispatcher
+from meshrelay.session.handshake import NodeFacts, read_hello, welcome_of
+from meshrelay.session.rate_limit import CommandRate
 from meshrelay.session.registry import Resume, SessionRegistry, SignIn
 from meshrelay.session.session import Session
 from meshrelay.wire.commands import CORE_VER, MAX_PING_BYTES, CoreCommand, encode_error
 from meshrelay.wire.frame import Frame, encode_frame, encode_push
-from meshrelay.wire.hello import Hello, Welcome, decode_hello, encode_welcome
 from meshrelay.wire.prepared import Batch
 
 __all__ = ["Connection", "ConnectionRules", "Reception"]
@@ -52,9 +51,6 @@ MAX_EARLY_FRAMES = 16
 
 #: ACK carries one u32.
 ACK_BYTES = 4
-
-#: Refused commands that are answered, as a multiple of commands_per_second, before the connection is closed.
-REFUSALS = 20
 
 
 class ConnectionRules(NamedTuple):
@@ -103,6 +99,11 @@ class Reception:
         self.lingering: set[Connection] = set()
         self.is_draining = False
 
+    @property
+    def facts(self) -> NodeFacts:
+        """What every client is told about this node."""
+        return NodeFacts(self.node_id, self.rules.heartbeat_seconds, self.rules.max_payload_bytes)
+
     def accept(self, link: IDownlink) -> Connection | None:
         """Serve the new connection behind `link`. None: it was refused and aborted."""
         if len(self.connections) >= self.rules.max_connections:
@@ -128,7 +129,6 @@ class Connection:
 
     __slots__ = (
         "_alarm",
-        "_bucket",
         "_counters",
         "_early_frames",
         "_heard_at",
@@ -139,8 +139,8 @@ class Connection:
         "_pending",
         "_ping_number",
         "_pinged_at",
+        "_rate",
         "_reception",
-        "_refusals",
         "_session",
         "_state",
         "link",
@@ -158,8 +158,7 @@ class Connection:
         self._is_busy = False
         self._is_reading_paused = False
         self._pending: deque[Frame] | None = None
-        self._bucket: TokenBucket | None = None
-        self._refusals: TokenBucket | None = None
+        self._rate: CommandRate | None = None
         self._ping_number = 0
         self._is_pong_due = False
         self._pinged_at = 0.0
@@ -272,16 +271,10 @@ class Connection:
             self.link.send_frame(encode_frame(frame.ver, error.status, frame.cmd, frame.request_id, body))
 
     def _hello(self, frame: Frame) -> None:
-        reception = self._reception
         try:
-            if reception.is_draining:
+            if self._reception.is_draining:
                 raise NodeDraining
-            hello = decode_hello(frame.payload)
-            if hello.protocol != PROTOCOL_VERSION:
-                raise MalformedPayload(f"HELLO: protocol {hello.protocol} is not known, this node speaks 1")
-            if hello.user is None and hello.token is None:
-                raise MalformedPayload("HELLO: user is missing")
-            identity = reception.authenticator.authenticate(hello.user, hello.token)
+            identity, resume = read_hello(frame.payload, self._reception.authenticator)
         except NodeDraining as error:
             self._refuse(frame, error)
             self.close(CloseReason.DRAINING)
@@ -293,14 +286,10 @@ class Connection:
             self._refuse(frame, NotSignedIn("sign-in refused"))
             self.close(CloseReason.BAD_TOKEN)
         else:
-            self._sign_in(frame, hello, identity)
-
-    def _sign_in(self, frame: Frame, hello: Hello, identity: Identity) -> None:
-        resume = Resume(hello.resume or "", bool(hello.acks), hello.received)
-        outcome = self._reception.registry.sign_in(identity, self, resume)
-        body = encode_welcome(self._welcome(outcome))
-        self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.HELLO, frame.request_id, body))
-        self._open(outcome)
+            outcome = self._reception.registry.sign_in(identity, self, resume)
+            body = welcome_of(outcome, self._reception.facts)
+            self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.HELLO, frame.request_id, body))
+            self._open(outcome)
 
     def open_signed_in(self, identity: Identity, resume: Resume, sid: str, greets: bool) -> None:
         """Serve a user who signed in some other way than by HELLO: UDP, by the endpoint call.
@@ -316,33 +305,24 @@ class Connection:
     def greet(self) -> None:
         """Push what a HELLO would have been answered."""
         if self._outcome is not None:
-            self.link.send_frame(encode_push(CORE_VER, CoreCommand.HELLO, encode_welcome(self._welcome(self._outcome))))
+            body = welcome_of(self._outcome, self._reception.facts)
+            self.link.send_frame(encode_push(CORE_VER, CoreCommand.HELLO, body))
             self._outcome = None
-
-    def _welcome(self, outcome: SignIn) -> Welcome:
-        rules = self._reception.rules
-        return Welcome(
-            protocol=PROTOCOL_VERSION,
-            sid=outcome.session.user.sid,
-            node=self._reception.node_id,
-            user=outcome.session.user.user_id,
-            resumed=outcome.resumed,
-            recovered=outcome.recovered,
-            heartbeat_seconds=rules.heartbeat_seconds,
-            max_payload_bytes=rules.max_payload_bytes,
-        )
 
     def _open(self, outcome: SignIn) -> None:
         now = self._reception.alarms.now()
         self._session = outcome.session
+        if self._state is _State.CLOSED:
+            # The very answer was more than the connection takes.
+            self._leave_session(None)
+            return
         self._state = _State.OPEN
         self._alarm.cancel()
         self._pinged_at = now
         self._set_alarm(now)
         rate = self._reception.rules.commands_per_second
         if rate > 0:
-            self._bucket = TokenBucket(rate, max(1.0, rate * 2), now)
-            self._refusals = TokenBucket(rate, max(100.0, rate * REFUSALS), now)
+            self._rate = CommandRate(rate, now)
         if outcome.frames:
             self.link.send_batch(Batch(outcome.frames))
         # What is replayed may be more than the connection takes; then it is closed by now, and the user away again.
@@ -404,14 +384,14 @@ class Connection:
 
     def _is_allowed(self, frame: Frame) -> bool:
         """Whether the rate limit lets `frame` through; if not, it has been answered."""
-        if self._bucket is None or self._refusals is None:
+        if self._rate is None:
             return True
         now = self._reception.alarms.now()
-        wait_seconds = self._bucket.take(now)
-        if not wait_seconds:
+        refusal = self._rate.check(now)
+        if refusal is None:
             return True
-        self._refuse(frame, RateLimited(wait_seconds))
-        if self._refusals.take(now):
+        self._refuse(frame, refusal)
+        if self._rate.is_flood(now):
             self.close(CloseReason.RATE_LIMITED)
         return False
 

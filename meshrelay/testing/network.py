@@ -2,94 +2,26 @@
 
 `LossyPath` decides for each packet when and how often it arrives; `SimulatedPair` joins two pure machines by two such
 paths and moves a virtual clock from one thing that happens to the next, so an hour of traffic takes seconds and the
-same seed always does the same. Nothing here touches a socket or the real time.
+same seed always does the same. Nothing here touches a socket or the real time; `udp_proxy` and `tcp_proxy` do the same
+to real ones.
 """
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
 from meshrelay.errors import PacketRejected
 from meshrelay.machine.reliability import Event, ReliabilityMachine
+from meshrelay.testing.impairment import Impairment, LossyPath
 from meshrelay.wire.datagram import PacketKind
 
 __all__ = ["Impairment", "LossyPath", "SimulatedEnd", "SimulatedPair"]
 
 #: What the sealed datagram has beside the content, and IP and UDP before that.
 _OVERHEAD_BYTES = 26 + 16 + 28
-
-
-@dataclass(frozen=True, slots=True)
-class Impairment:
-    """What one direction does to packets. Shares are 0..1, times are seconds."""
-
-    #: Each packet takes `delay_seconds` plus or minus up to `jitter_seconds`, drawn for itself: jitter reorders.
-    delay_seconds: float = 0.0
-    jitter_seconds: float = 0.0
-    loss: float = 0.0
-    duplication: float = 0.0
-    #: Share of packets that are held back by up to `reordering_seconds` more.
-    reordering: float = 0.0
-    reordering_seconds: float = 0.05
-    #: Bytes per second of the line, headers included; 0 = no limit.
-    rate_bytes: float = 0.0
-    #: What may wait in front of the line; more is dropped.
-    queue_bytes: int = 65536
-    #: (from, to) on the virtual clock: nothing that is sent meanwhile arrives.
-    black_outs: tuple[tuple[float, float], ...] = ()
-
-
-class LossyPath:
-    """One direction. Keeps count of what it did in `counters`."""
-
-    def __init__(self, impairment: Impairment, seed: int) -> None:
-        self.impairment = impairment
-        self.counters: Counter[str] = Counter()
-        self._random = random.Random(seed)
-        self._line_free_at = 0.0
-
-    def arrivals(self, size_bytes: int, now: float) -> list[float]:
-        """Return when a packet of this size, sent at `now`, arrives: no, one or two times."""
-        how, draw = self.impairment, self._random.random
-        self.counters["sent"] += 1
-        if how.loss and draw() < how.loss:
-            self.counters["lost"] += 1
-            return []
-        if any(begin <= now < end for begin, end in how.black_outs):
-            self.counters["blacked_out"] += 1
-            return []
-        departure = self._departure(size_bytes + _OVERHEAD_BYTES, now)
-        if departure is None:
-            self.counters["overflowed"] += 1
-            return []
-        times = [self._arrival(departure)]
-        if how.duplication and draw() < how.duplication:
-            self.counters["duplicated"] += 1
-            times.append(self._arrival(departure))
-        return times
-
-    def _departure(self, size_bytes: int, now: float) -> float | None:
-        rate = self.impairment.rate_bytes
-        if not rate:
-            return now
-        begin = max(now, self._line_free_at)
-        if (begin - now) * rate > self.impairment.queue_bytes:
-            return None
-        self._line_free_at = begin + size_bytes / rate
-        return self._line_free_at
-
-    def _arrival(self, departure: float) -> float:
-        how, draw = self.impairment, self._random.random
-        late = how.jitter_seconds * (2 * draw() - 1) if how.jitter_seconds else 0.0
-        if how.reordering and draw() < how.reordering:
-            self.counters["reordered"] += 1
-            late += how.reordering_seconds * draw()
-        return departure + max(0.0, how.delay_seconds + late)
 
 
 class SimulatedEnd:
@@ -125,8 +57,8 @@ class SimulatedPair:
         seed: int = 0,
     ) -> None:
         self.now = 0.0
-        self.client = SimulatedEnd(client, LossyPath(there, 2 * seed))
-        self.node = SimulatedEnd(node, LossyPath(back or there, 2 * seed + 1))
+        self.client = SimulatedEnd(client, LossyPath(there, 2 * seed, _OVERHEAD_BYTES))
+        self.node = SimulatedEnd(node, LossyPath(back or there, 2 * seed + 1, _OVERHEAD_BYTES))
         self._order = count()
         # (time, order, what happens)
         self._agenda: list[tuple[float, int, SimulatedEnd | None, tuple[PacketKind, bytes] | Callable[[], None]]] = []

@@ -1,0 +1,53 @@
+"""HELLO read and answered: what the client says, who it is, and what it is told (client protocol, section 2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from meshrelay.errors import MalformedPayload
+from meshrelay.model import PROTOCOL_VERSION
+from meshrelay.session.auth import Authenticator, Identity
+from meshrelay.session.registry import Resume, SignIn
+from meshrelay.wire.hello import Welcome, decode_hello, encode_welcome
+
+__all__ = ["NodeFacts", "read_hello", "welcome_of"]
+
+
+class NodeFacts(NamedTuple):
+    """What every client is told about its node."""
+
+    node_id: str
+    heartbeat_seconds: float
+    max_payload_bytes: int
+
+
+def read_hello(payload: bytes, authenticator: Authenticator) -> tuple[Identity, Resume]:
+    """Return who the client is and what it wants to go on with.
+
+    :raises MalformedPayload: the client's fault; the text names the member.
+    :raises AuthenticationError: it is not who it says.
+    """
+    hello = decode_hello(payload)
+    if hello.protocol != PROTOCOL_VERSION:
+        raise MalformedPayload(f"HELLO: protocol {hello.protocol} is not known, this node speaks {PROTOCOL_VERSION}")
+    if hello.user is None and hello.token is None:
+        raise MalformedPayload("HELLO: user is missing")
+    identity = authenticator.authenticate(hello.user, hello.token)
+    return identity, Resume(hello.resume or "", bool(hello.acks), hello.received)
+
+
+def welcome_of(outcome: SignIn, facts: NodeFacts) -> bytes:
+    """Return the payload that tells a client how its sign-in went."""
+    user = outcome.session.user
+    return encode_welcome(
+        Welcome(
+            protocol=PROTOCOL_VERSION,
+            sid=user.sid,
+            node=facts.node_id,
+            user=user.user_id,
+            resumed=outcome.resumed,
+            recovered=outcome.recovered,
+            heartbeat_seconds=facts.heartbeat_seconds,
+            max_payload_bytes=facts.max_payload_bytes,
+        )
+    )
