@@ -7,6 +7,7 @@ fire, and a reactor timer for each would cost memory and a heap operation for ea
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
 from math import ceil
 
 from twisted.internet.defer import Deferred
@@ -65,6 +66,8 @@ class Alarms:
         self._clock = clock
         self._resolution_seconds = resolution_seconds
         self._slots: dict[int, list[Alarm]] = {}
+        #: A heap of the slots: groups may have lifetimes in ever so many of them.
+        self._order: list[int] = []
         self._next_slot: int | None = None
         self._timer: IDelayedCall | None = None
 
@@ -76,7 +79,11 @@ class Alarms:
         """Call `callback` once, `seconds` from now. What it raises is logged."""
         alarm = Alarm(callback)
         slot = ceil((self._clock.seconds() + seconds) / self._resolution_seconds)
-        self._slots.setdefault(slot, []).append(alarm)
+        alarms = self._slots.get(slot)
+        if alarms is None:
+            alarms = self._slots[slot] = []
+            heappush(self._order, slot)
+        alarms.append(alarm)
         if self._next_slot is None or slot < self._next_slot:
             self._wait_for(slot)
         return alarm
@@ -84,6 +91,7 @@ class Alarms:
     def stop(self) -> None:
         """Forget all alarms."""
         self._slots.clear()
+        self._order.clear()
         self._next_slot = None
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -98,13 +106,16 @@ class Alarms:
     def _slot_due(self) -> None:
         # Floating point may wake us a hair early; the slot that was waited for is due by definition.
         passed = int(self._clock.seconds() / self._resolution_seconds)
-        due = sorted(slot for slot in self._slots if slot <= passed or slot == self._next_slot)
+        last_due = max(passed, self._next_slot or 0)
         self._next_slot = None
+        due = []
+        while self._order and self._order[0] <= last_due:
+            due.append(heappop(self._order))
         for slot in due:
             for alarm in self._slots.pop(slot, ()):
                 try:
                     alarm._ring()
                 except Exception:  # one alarm's bug must not silence the others
                     self._log.failure("an alarm failed")
-        if self._slots:
-            self._wait_for(min(self._slots))
+        if self._order:
+            self._wait_for(self._order[0])

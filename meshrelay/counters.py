@@ -62,13 +62,13 @@ class NodeCounters:
         self.errors: Counter[int] = Counter()
         #: Reason -> connections that were refused before they were sessions.
         self.refused: Counter[str] = Counter()
-        #: Bytes that wait in all outboxes.
-        self.outbox_bytes = 0
         #: Largest number of seconds that a turn came late since the metrics were read.
         self.reactor_lag_seconds = 0.0
         #: UDP clients that came from another address.
         self.address_changes = 0
         self.commands = 0
         self.deliveries = 0
+        #: Subscribers that raised instead of taking their frames: our bugs.
+        self.delivery_failures = 0
         self.batches = 0
         self.resumes: Counter[str] = Counter()

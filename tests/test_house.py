@@ -30,7 +30,8 @@ _TWISTED_NAMES = """
     registerProducer unregisterProducer writeSequence loseConnection abortConnection getPeer getHost
     setTcpNoDelay getTcpNoDelay setTcpKeepAlive getTcpKeepAlive readConnectionLost writeConnectionLost
     loseWriteConnection startService stopService makeService parseOptions postOptions optParameters optFlags
-    getChild getChildWithDefault callLater logPrefix gotLength processingFailed resetTimeout resolveHostName
+    startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
+    gotLength processingFailed resetTimeout resolveHostName
 """
 _AUTOBAHN_NAMES = """
     onConnect onConnecting onOpen onMessage onMessageBegin onMessageFrameBegin onMessageFrameData onMessageFrameEnd

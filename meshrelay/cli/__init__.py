@@ -3,6 +3,7 @@
 ``check_config``    everything that is wrong with a configuration
 ``default_config``  the sample configuration, or its reference page
 ``token``           a JWT to try things with
+``impair``          a bad network in front of any UDP or TCP port
 ``chat``            talk to a group, ``listen`` only reads it, ``send`` only writes to it
 ``ping``            how far away a node is
 ``client_program``  what the last four share: how they connect, and how they tell what went wrong
@@ -29,6 +30,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "chat": "meshrelay.cli.chat",
         "check-config": "meshrelay.cli.check_config",
         "default-config": "meshrelay.cli.default_config",
+        "impair": "meshrelay.cli.impair",
         "listen": "meshrelay.cli.listen",
         "ping": "meshrelay.cli.ping",
         "send": "meshrelay.cli.send",

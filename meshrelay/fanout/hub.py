@@ -27,6 +27,9 @@ __all__ = ["MAX_PENDING_BYTES", "Channel", "Hub"]
 #: A channel that has this much waiting is flushed at once.
 MAX_PENDING_BYTES = 256 * 1024
 
+#: Senders whose frames are joined together.
+MAX_SENDERS = 32
+
 
 class Channel:
     """One set of subscribers. Made by `Hub.open_channel`."""
@@ -134,6 +137,13 @@ class Channel:
         senders, self._senders = self._senders, []
         reliables, self._reliables = self._reliables, []
         self._pending_bytes = 0
+        start = 0
+        for end in _cuts(senders):
+            self._deliver_section(frames[start:end], senders[start:end], reliables[start:end])
+            start = end
+        self._counters.batches += 1
+
+    def _deliver_section(self, frames: list[bytes], senders: list[ISubscriber | None], reliables: list[bool]) -> None:
         own_batches = self._batches_of_senders(frames, senders, reliables)
         everything = Batch(frames, reliables)
         delivered = 0
@@ -146,22 +156,43 @@ class Channel:
                 subscriber.deliver(batch)
             except Exception:  # one receiver's error must never reach another
                 self._log.failure("delivery to {subscriber} failed", subscriber=subscriber)
-            delivered += batch.count
+                self._counters.delivery_failures += 1
+            else:
+                delivered += batch.count
         self._counters.deliveries += delivered
-        self._counters.batches += 1
 
     def _batches_of_senders(
         self, frames: list[bytes], senders: list[ISubscriber | None], reliables: list[bool]
     ) -> dict[ISubscriber, Batch | None]:
+        places: dict[ISubscriber, list[int]] = {}
+        for place, sender in enumerate(senders):
+            if sender is not None and sender in self._subscribers:
+                places.setdefault(sender, []).append(place)
         batches: dict[ISubscriber, Batch | None] = {}
-        for sender in set(senders):
-            if sender is None or sender not in self._subscribers:
-                continue
-            others = [index for index, other in enumerate(senders) if other is not sender]
-            batches[sender] = (
-                Batch([frames[index] for index in others], [reliables[index] for index in others]) if others else None
-            )
+        for sender, own in places.items():
+            # Backwards, so that the places before stay right; copying a list costs far less than a loop over it.
+            other_frames, other_reliables = frames[:], reliables[:]
+            for place in reversed(own):
+                del other_frames[place], other_reliables[place]
+            batches[sender] = Batch(other_frames, other_reliables) if other_frames else None
         return batches
+
+
+def _cuts(senders: list[ISubscriber | None]) -> list[int]:
+    """Where to cut what waits, so that no section has more than `MAX_SENDERS` senders.
+
+    Each of them needs a join of its own; in one section a thousand senders would make a thousand copies of everything.
+    """
+    seen: set[ISubscriber | None] = set()
+    cuts = []
+    for place, sender in enumerate(senders):
+        if sender not in seen:
+            if len(seen) == MAX_SENDERS:
+                cuts.append(place)
+                seen.clear()
+            seen.add(sender)
+    cuts.append(len(senders))
+    return cuts
 
 
 @implementer(IFanout)

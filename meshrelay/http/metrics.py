@@ -147,6 +147,9 @@ class NodeCollector(Collector):
         codes = (*_CODE_NAMES.values(), OTHER_CODE)
         yield _counter("commands", "Commands run.", counters.commands)
         yield _counter("deliveries", "Frames handed to members of groups.", counters.deliveries)
+        failures = counters.delivery_failures
+        yield _counter("delivery_failures", "Members that failed to take their frames: bugs.", failures)
+        yield _counter("address_changes", "UDP clients that came from another address.", counters.address_changes)
         yield _counter("address_changes", "UDP clients that came from another address.", counters.address_changes)
         yield _counter("batches", "Joins of frames, each for all members of a group.", counters.batches)
         for name, text, label, known, counts in (

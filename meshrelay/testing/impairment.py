@@ -1,7 +1,7 @@
 """What a bad network does: sizes and times of packets in, times of arrival out; from a seed.
 
 `LossyPath` is one direction of a path for datagrams, `StreamPath` one for a byte stream. Both are pure: time is an
-argument, so a simulation (`meshrelay.testing.network`) and a proxy on real sockets (`udp_proxy`, `tcp_proxy`) share them.
+argument, so a simulation (`network`) and proxies on real sockets (`udp_proxy`, `tcp_proxy`) share them.
 
 A byte stream cannot lose anything, and whoever stands between two TCP connections sees no segments. So `StreamPath` is
 a model of what loss feels like to the reader: a lost segment comes later, and all behind it wait. How much later is

@@ -1,7 +1,8 @@
-"""A bad network in front of a real TCP port: streams of clients in, the same streams, but late, to the target; and back.
+"""A bad network in front of a real TCP port: streams of clients in, the same but late to the target; and back.
 
 Nothing is lost: what a segment's loss costs is modelled by `StreamPath`, whose text says how, and what is not in the
-model. While a path is a black hole its bytes wait, as they would in the kernels of both ends.
+model. While a path is a black hole its bytes wait, as they would in the kernels of both ends. An end that closes half
+of its connection closes all of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from zope.interface import implementer
@@ -41,12 +43,15 @@ class _Way:
         # (when it arrives, bytes); empty bytes = the end of the stream.
         self._held: deque[tuple[float, bytes]] = deque()
         self._held_bytes = 0
+        self._is_over = False
         self._is_target_full = False
         self._is_paused = False
         self._timer: Any = None
 
     def take(self, data: bytes) -> None:
         """Send `data` on its way, in segments."""
+        if self._is_over:
+            return
         now = self._clock.now()
         for start in range(0, len(data), _SEGMENT_BYTES):
             segment = data[start : start + _SEGMENT_BYTES]
@@ -67,6 +72,7 @@ class _Way:
 
     def stop(self) -> None:
         """Deliver nothing more."""
+        self._is_over = True
         self.source = self.target = None
         self._held.clear()
         self._held_bytes = 0
@@ -84,6 +90,8 @@ class _Way:
             if segment:
                 self.target.write(segment)
             else:
+                # With a producer it would wait for more to come.
+                self.target.unregisterProducer()
                 self.target.loseConnection()
         self._pause_or_resume()
         if self._held and not (self._timer is not None and self._timer.active()):
@@ -143,6 +151,7 @@ class _Connection:
         self.client = _End(self, self.there, self.back)
         self.target = _End(self, self.back, self.there)
         self._open_ends: set[_End] = set()
+        self.is_over = False
 
     def opened(self, end: _End) -> None:
         """An end is connected: what was sent to it so far may arrive."""
@@ -165,17 +174,18 @@ class _Connection:
         if self._open_ends:
             end.outgoing.end()
         if not self._open_ends:
+            self.is_over = True
+            self.there.stop()
+            self.back.stop()
             self.proxy.forget(self)
 
     def abort(self) -> None:
         """Cut it, as a kernel does that has tried often enough."""
         self.proxy.counters["aborted"] += 1
-        for end in list(self._open_ends):
-            transport: Any = end.transport
-            transport.abortConnection()
+        self.stop()
 
     def stop(self) -> None:
-        """Cut it because the proxy ends."""
+        """Cut it; both ends learn it at once."""
         for end in list(self._open_ends):
             transport: Any = end.transport
             transport.abortConnection()
@@ -202,9 +212,9 @@ class _Target(ClientFactory):
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
 
-    def buildProtocol(self, addr: Any) -> Protocol:
-        """See `ClientFactory`."""
-        return self._connection.target
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        """See `ClientFactory`: the client may have left meanwhile."""
+        return None if self._connection.is_over else self._connection.target
 
     def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
         """See `ClientFactory`: the client's connection ends as well."""
@@ -302,5 +312,3 @@ class TcpProxy:
     def forget(self, connection: _Connection) -> None:
         """Both ends of a connection are gone."""
         self._connections.discard(connection)
-        connection.there.stop()
-        connection.back.stop()

@@ -1,7 +1,7 @@
-"""A bad network in front of a real UDP port: datagrams of clients in, late, doubled or not at all to the target; and back.
+"""A bad network in front of a real UDP port: datagrams of clients go on late, twice or not at all; and back.
 
-Each client gets a port of its own towards the target, as behind a NAT; `UdpProxy.rebind` gives all of them another, as a
-NAT does that forgot them, so the target sees them come from new addresses. All clients share one line per direction.
+Each client gets a port of its own towards the target, as behind a NAT; `UdpProxy.rebind` gives all of them another, as
+a NAT does that forgot them, so the target sees them come from new addresses. All clients share one line per direction.
 """
 
 from __future__ import annotations

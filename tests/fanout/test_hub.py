@@ -10,7 +10,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from meshrelay.counters import NodeCounters
-from meshrelay.fanout.hub import MAX_PENDING_BYTES, Channel, Hub
+from meshrelay.fanout.hub import MAX_PENDING_BYTES, MAX_SENDERS, Channel, Hub
 from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import IFanout, ISubscriber
 from meshrelay.testing.contracts import check_subscriber
@@ -95,6 +95,19 @@ class DeliveryTests(ChannelTestCase):
         self.clock.advance(0)
         self.assertEqual(self.ann.texts, [b"b1", b"x"])
         self.assertEqual(self.bob.texts, [b"a1", b"a2", b"x"])
+
+    def test_many_senders(self) -> None:
+        """However many speak in one turn, all hear all but themselves, in order, joined at a bounded cost."""
+        crowd = [Reader() for _ in range(3 * MAX_SENDERS + 1)]
+        for reader in crowd:
+            self.channel.subscribe(reader)
+        for number, reader in enumerate(crowd):
+            self.publish(b"%d" % number, reader)
+        self.clock.advance(0)
+        for number, reader in enumerate(crowd):
+            self.assertEqual(reader.texts, [b"%d" % other for other in range(len(crowd)) if other != number])
+        self.assertEqual([batch.count for batch in self.ann.batches], [MAX_SENDERS] * 3 + [1])
+        self.assertIs(self.ann.batches[0], self.bob.batches[0])
 
     def test_only_sender(self) -> None:
         """Who alone has spoken is left in peace."""

@@ -46,7 +46,7 @@ class LossyPathTests(SynchronousTestCase):
 
     def test_rate_and_queue(self) -> None:
         """A slow line lets packets through one after the other and drops what its queue cannot hold."""
-        path = LossyPath(Impairment(rate_bytes=1000.0, queue_bytes=500), 1)
+        path = LossyPath(Impairment(rate_bytes=1000.0, queue_bytes=500), 1, overhead_bytes=70)
         times = [path.arrivals(30, 0.0) for _ in range(8)]
         self.assertEqual([round(time[0], 3) for time in times if time], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
         self.assertEqual(path.counters["overflowed"], 2)
