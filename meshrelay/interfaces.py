@@ -224,26 +224,35 @@ class IGroups(Interface):
         :param user: the first member if `join`; None for a group that the application makes.
         :param ttl_seconds: > 10; an empty group with `allow_empty` lives until this much after its creation.
         :param interval_ms: merging interval; below 100 means 0, no merging.
-        :raises GroupNewError: InvalidTTL, EmptyAndNotJoined (the caller's fault), NodeOffline.
+        :raises GroupNewError: InvalidTTL, EmptyAndNotJoined (the caller's fault), NodeOffline, TooManyGroups.
+        :raises NotSignedIn: `user` is to join and is not on this node.
         """
 
     async def join_group(group_id: str, user: User, ver: int, cmd: int, message: bytes) -> None:
         """Join, and push `message` to the others under (ver, cmd) unless it is empty.
 
-        :raises GroupJoinError: AlreadyMember, GroupNotFound, RemoteTimeout.
+        :raises GroupJoinError: AlreadyMember, GroupNotFound, TooManyGroups, RemoteTimeout.
+        :raises NotSignedIn: `user` is not on this node.
+        :raises MessageTooLarge: `message` is over max_payload_bytes.
         """
 
     async def leave_group(group_id: str, user: User, ver: int, cmd: int, message: bytes) -> None:
         """Leave, and push `message` to those who stay under (ver, cmd) unless it is empty.
 
         :raises GroupLeaveError: NotMember, GroupNotFound.
+        :raises NotSignedIn: `user` is not on this node.
+        :raises MessageTooLarge: `message` is over max_payload_bytes.
         """
 
     def broadcast(group_id: str, sender: User, ver: int, cmd: int, message: bytes, reliable: bool) -> None:
-        """Push `message` to all members but `sender`. A group that is gone is passed over in silence."""
+        """Push `message` to all members but `sender`. A group that is gone is passed over in silence.
+
+        :raises MessageTooLarge: `message` is over max_payload_bytes.
+        :raises ValueError: ver is 0, which is the node's own.
+        """
 
     def announce(group_id: str, ver: int, cmd: int, message: bytes, reliable: bool) -> None:
-        """Push `message` to all members. Clients cannot reach it. A group that is gone is passed over."""
+        """Push `message` to all members; otherwise like `broadcast`. Clients cannot reach it."""
 
     def expose_commands() -> None:
         """Let clients use the group commands. A second call is a RuntimeError."""

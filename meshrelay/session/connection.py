@@ -106,7 +106,7 @@ class Reception:
 
     def accept(self, link: IDownlink) -> Connection | None:
         """Serve the new connection behind `link`. None: it was refused and aborted."""
-        if len(self.connections) >= self.rules.max_connections:
+        if len(self.connections) + len(self.lingering) >= self.rules.max_connections:
             self.counters.refused["max_connections"] += 1
             link.abort()
             return None
