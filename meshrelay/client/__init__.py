@@ -12,7 +12,8 @@ unsent          back pressure: what waits because the node does not read
 machine         the protocol without IO; its parts are `requests` (the open ones), `push_count` (acknowledgements) and
                 `pulse` (is the node alive), and `identity` is what it is told
 address         URLs
-links           the face of a connection, and TCP; `udp` with `endpoint` is UDP
+links           the face of a connection, and TCP
+udp             opens UDP by way of `endpoint`; `udp_link` drives the reliability machine, `udp_path` is its socket
 ==============  ==========================================================================
 
 ::

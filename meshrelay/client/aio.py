@@ -243,6 +243,10 @@ class Client:
         """Return when little waits to be sent."""
         await self._wait(self._client.when_drained())
 
+    def rebind(self) -> bool:
+        """Go on from a new local socket (UDP)."""
+        return self._client.rebind()
+
     def on(self, event_class: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
         """Call `callback` with each event of that class; returns a function that ends it."""
 

@@ -193,6 +193,16 @@ class Client:
         """Fire when little waits to be sent: at once, or when the node has read on. Fails with `NotConnected`."""
         return self._connector.when_drained()
 
+    def rebind(self) -> bool:
+        """Go on from a new local socket; for UDP, when the host has moved to another network. Nothing is lost.
+
+        A link whose socket fails does so by itself. A packet that vanishes is no failure that a socket can see, so a
+        program that hears of the move first saves time by saying so.
+
+        :returns: False: not done, because the client is not connected, or not by UDP, or there is no way to the node.
+        """
+        return self._connector.rebind()
+
     def on(self, event_class: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
         """Call `callback` with each event of that class; with `Event` for all. It may be a coroutine function.
 

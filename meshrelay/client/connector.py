@@ -29,7 +29,7 @@ from meshrelay.client.address import NodeAddress
 from meshrelay.client.errors import ConnectFailed, NotConnected, SignInRefused
 from meshrelay.client.events import Connected, Disconnected, Event
 from meshrelay.client.identity import Identity, LinkTraits
-from meshrelay.client.links import Credentials, Link, LinkReceiver, open_link
+from meshrelay.client.links import Credentials, Link, LinkReceiver, MovableLink, open_link
 from meshrelay.client.machine import ClientMachine, Output, SignInFailed, State
 from meshrelay.client.options import ClientOptions
 from meshrelay.client.requests import Settled
@@ -75,9 +75,13 @@ class _Ears:
     def stop(self) -> None:
         self._connector = None
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes, is_reliable: bool = True) -> None:
         if self._connector is not None:
-            self._connector.data_received(data)
+            self._connector.data_received(data, is_reliable)
+
+    def heard(self) -> None:
+        if self._connector is not None:
+            self._connector.heard()
 
     def link_lost(self, code: int | None, text: str) -> None:
         if self._connector is not None:
@@ -204,14 +208,25 @@ class Connector:
         """
         return self._unsent.when_drained() if self.state is ConnectorState.ONLINE else fail(NotConnected())
 
-    def data_received(self, data: bytes) -> None:
+    def rebind(self) -> bool:
+        """Go on from another local address.
+
+        :returns: False: there is no connection that can, or no way to the node at this moment.
+        """
+        return isinstance(self._link, MovableLink) and self._link.rebind()
+
+    def data_received(self, data: bytes, is_reliable: bool) -> None:
         """Called by the link."""
-        outputs = self._machine.receive(data, self._reactor.seconds())
+        outputs = self._machine.receive(data, self._reactor.seconds(), is_reliable)
         self._write()
         self._take(outputs)
         if self._unsent.is_hopeless:
             self.link_lost(None, "the node does not read")
         self._set_timer()
+
+    def heard(self) -> None:
+        """Called by the link."""
+        self._machine.heard(self._reactor.seconds())
 
     def link_lost(self, code: int | None, text: str) -> None:
         """Called by the link."""
@@ -237,9 +252,10 @@ class Connector:
         token = self._token() if callable(self._token) else self._token
         if token is not None and not isinstance(token, str):
             token = await token
-        credentials = Credentials(self._identity.user, token, self._machine.resume_sid)
+        machine = self._machine
+        credentials = Credentials(self._identity.user, token, machine.resume_sid, machine.received)
         self._link, traits = await self._opener(self._reactor, self._address, ears, credentials, self._options)
-        self._machine.link_opened(traits, token, self._reactor.seconds())
+        machine.link_opened(traits, token, self._reactor.seconds())
         self._write()
         self._set_timer()
 

@@ -17,6 +17,7 @@ from twisted.web.iweb import IAgent
 
 from meshrelay.client.address import NodeAddress
 from meshrelay.client.errors import ConnectFailed, SignInRefused
+from meshrelay.client.links import Credentials
 from meshrelay.client.options import ClientOptions
 
 __all__ = ["MAX_ANSWER_BYTES", "UdpEndpoint", "decode_endpoint", "fetch_udp_endpoint", "http_agent"]
@@ -107,21 +108,20 @@ def http_agent(reactor: Any, options: ClientOptions) -> IAgent:
     return agent
 
 
-async def fetch_udp_endpoint(
-    agent: IAgent, address: NodeAddress, user: str, token: str | None, resume_sid: str
-) -> UdpEndpoint:
+async def fetch_udp_endpoint(agent: IAgent, address: NodeAddress, credentials: Credentials) -> UdpEndpoint:
     """Ask where to send packets, and with which keys.
 
+    :param credentials: with a user.
     :raises SignInRefused: the node does not take the user or token.
     :raises ConnectFailed: anything else that it answered. What the agent raises comes through.
     """
     scheme = "https" if address.is_tls else "http"
-    url = f"{scheme}://{address.authority}/endpoint/type/UDP/user/{quote(user, safe='')}"
-    if resume_sid:
-        url += f"?resume={resume_sid}"
+    url = f"{scheme}://{address.authority}/endpoint/type/UDP/user/{quote(credentials.user or '', safe='')}"
+    if credentials.resume_sid:
+        url += f"?resume={credentials.resume_sid}&received={credentials.received}"
     headers = Headers({b"Accept": [b"application/json"]})
-    if token is not None:
-        headers.addRawHeader(b"Authorization", b"Bearer " + token.encode("ascii", "replace"))
+    if credentials.token is not None:
+        headers.addRawHeader(b"Authorization", b"Bearer " + credentials.token.encode("ascii", "replace"))
     response = await agent.request(b"GET", url.encode("ascii"), headers, None)
     collected: Deferred[bytes] = Deferred()
     response.deliverBody(_BodyCollector(collected))

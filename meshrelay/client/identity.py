@@ -23,11 +23,9 @@ class Identity:
 class LinkTraits:
     """What the machine has to know about a connection."""
 
-    #: Each piece of data holds whole frames and may be lost; there is no HELLO.
+    #: Each piece of data holds whole frames. The user is signed in already and sends no HELLO; the node pushes one.
     is_datagram: bool = False
     #: No frame may be longer; None = only the payload is bounded.
     max_frame_bytes: int | None = None
-    #: The session of the endpoint answer (UDP).
-    sid: str = ""
     #: Seconds from the opening to being signed in.
     sign_in_seconds: float = 10.0

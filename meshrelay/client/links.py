@@ -9,14 +9,14 @@ link        made by
 ==========  ==============================================
 TCP, TLS    `TcpLink`, here
 WebSocket   `meshrelay.transport.websocket_client`
-UDP         `meshrelay.client.udp`
+UDP         `meshrelay.client.udp_link`
 ==========  ==============================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -38,14 +38,20 @@ from meshrelay.client.address import NodeAddress, Transport
 from meshrelay.client.identity import LinkTraits
 from meshrelay.client.options import ClientOptions
 
-__all__ = ["Credentials", "Link", "LinkReceiver", "TcpLink", "open_link", "stream_endpoint"]
+__all__ = ["Credentials", "Link", "LinkReceiver", "MovableLink", "TcpLink", "open_link", "stream_endpoint"]
 
 
 class LinkReceiver(Protocol):
     """What a link calls; its owner."""
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes came in: any cut of a stream, or whole frames of one message or datagram."""
+    def data_received(self, data: bytes, is_reliable: bool = True) -> None:
+        """Bytes came in: any cut of a stream, or whole frames of one message or datagram.
+
+        :param is_reliable: False: what else came like this may be missing, or come in another order.
+        """
+
+    def heard(self) -> None:
+        """The node is alive, even though it has said nothing. Called by links that acknowledge by themselves."""
 
     def link_lost(self, code: int | None, text: str) -> None:
         """The link is gone and cannot be used; `code` when the node gave one. At most once, and last."""
@@ -70,18 +76,28 @@ class Link(Protocol):
         """Close now."""
 
 
+@runtime_checkable
+class MovableLink(Protocol):
+    """A link that need not stay on its local address."""
+
+    def rebind(self) -> bool:
+        """Go on from a new local address; False: it cannot at this moment, and all is as before."""
+
+
 class Credentials:
     """What opening a link may need to know: UDP signs in before there is a link.
 
     :param resume_sid: the session to go on with; empty for a new one.
+    :param received: reliable pushes received in that session, mod 2^32.
     """
 
-    __slots__ = ("resume_sid", "token", "user")
+    __slots__ = ("received", "resume_sid", "token", "user")
 
-    def __init__(self, user: str | None, token: str | None, resume_sid: str) -> None:
+    def __init__(self, user: str | None, token: str | None, resume_sid: str = "", received: int = 0) -> None:
         self.user = user
         self.token = token
         self.resume_sid = resume_sid
+        self.received = received
 
 
 @implementer(IPushProducer)

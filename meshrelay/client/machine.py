@@ -11,8 +11,8 @@ What comes out of `receive`, `deadline_passed` and `link_lost` is a list: events
 and `SignInFailed`. `Disconnected` and `SignInFailed` mean that the machine is done with the connection: drop it. Bytes
 are taken by `data_to_send` after each call.
 
-On UDP there is no HELLO: the endpoint call signed the user in, and the first answered PING (or the HELLO push that the
-reliable kinds bring) shows that packets flow both ways. Source: client protocol, sections 1, 2 and 5.
+On UDP the client says no HELLO: the endpoint call signed the user in, and the first thing that the node sends reliably
+is what a HELLO would have been answered. Source: client protocol, sections 1, 2 and 5.
 """
 
 from __future__ import annotations
@@ -40,12 +40,8 @@ W = TypeVar("W")
 #: Largest payload taken from a node. A push is longer than the broadcast that caused it by the sender's name.
 MAX_PUSH_BYTES = 1 << 20
 
-#: Until the node tells its own limit, and on UDP.
+#: Until the node tells its own limit.
 _DEFAULT_MAX_PAYLOAD_BYTES = 65536
-
-#: Until the first answer the path is tried this often, for at most that long.
-_FIRST_PROBE_SECONDS = 0.2
-_DATAGRAM_SIGN_IN_SECONDS = 5.0
 
 _STAY_AWAY = range(4500, 5000)
 
@@ -94,8 +90,6 @@ class ClientMachine(Generic[W]):
         self._sid = ""
         self._pushes = PushCount()
         self._sign_in_by = 0.0
-        #: When the path is tried again before the first answer (UDP).
-        self._first_probe_at = 0.0
         self._pulse = Pulse(0.0, None)
 
     @property
@@ -104,22 +98,25 @@ class ClientMachine(Generic[W]):
         return self._sid if self._identity.resume else ""
 
     @property
+    def received(self) -> int:
+        """Reliable pushes received in the session, mod 2^32."""
+        return self._pushes.total
+
+    @property
     def pending_count(self) -> int:
         """Requests that wait for their answers."""
         return len(self._requests)
 
     def link_opened(self, traits: LinkTraits, token: str | None, now: float) -> None:
-        """A new connection stands; say HELLO on it."""
+        """A new connection stands; say HELLO on it, or wait for the node's."""
         self.state = State.SIGNING_IN
         self._traits = traits
         self._decoder = FrameDecoder(MAX_PUSH_BYTES)
         self._outgoing.clear()
         self._pushes.forget()
-        if traits.is_datagram:
-            self._sign_in_by = now + min(traits.sign_in_seconds, _DATAGRAM_SIGN_IN_SECONDS)
-            self._probe_path(now)
-            return
         self._sign_in_by = now + traits.sign_in_seconds
+        if traits.is_datagram:
+            return
         identity = self._identity
         hello = Hello(
             protocol=PROTOCOL_VERSION,
@@ -130,7 +127,7 @@ class ClientMachine(Generic[W]):
             resume=self.resume_sid or None,
             received=self._pushes.total if identity.acks and self.resume_sid else None,
         )
-        self._send(CORE_VER, CoreCommand.HELLO, HELLO_ID, encode_hello(hello))
+        self._send(CORE_VER, CoreCommand.HELLO, HELLO_ID, encode_hello(hello), Status.OK)
 
     def request(
         self, waiter: W, ver: int, cmd: int, payload: bytes, *, reliable: bool, timeout_seconds: float, now: float
@@ -159,15 +156,18 @@ class ClientMachine(Generic[W]):
         """Nobody waits for this answer any more."""
         self._requests.forget(waiter)
 
-    def receive(self, data: bytes, now: float) -> list[Output]:
-        """Take what came in. Data for a connection that is over is passed over."""
+    def receive(self, data: bytes, now: float, is_reliable: bool = True) -> list[Output]:
+        """Take what came in. Data for a connection that is over is passed over.
+
+        :param is_reliable: False: it came in a packet that might have been lost.
+        """
         outputs: list[Output] = []
         if self.state is State.OFFLINE:
             return outputs
         self._pulse.heard(now)
         try:
             for frame in self._decoder.frames(data):
-                self._frame_received(frame, now, outputs)
+                self._frame_received(frame, now, is_reliable, outputs)
                 if self._is_offline():
                     return outputs
             if self._traits.is_datagram and self._decoder.buffered_bytes:
@@ -175,6 +175,10 @@ class ClientMachine(Generic[W]):
         except (RemoteProtocolError, MalformedPayload) as error:
             self._over(None, f"the node does not follow the protocol: {error}", outputs)
         return outputs
+
+    def heard(self, now: float) -> None:
+        """The node is alive: packets came that hold no frames."""
+        self._pulse.heard(now)
 
     def link_lost(self, code: int | None, text: str) -> list[Output]:
         """The connection ended; `code` when the node said why."""
@@ -193,7 +197,7 @@ class ClientMachine(Generic[W]):
         self._end("closed by this program", None, outputs)
         if is_online:
             outputs.append(Disconnected(None, "closed by this program", False))
-            self._send(CORE_VER, CoreCommand.GOODBYE, 0, b"")
+            self._send(CORE_VER, CoreCommand.GOODBYE, 0, b"", Status.OK)
         return outputs
 
     def data_to_send(self, now: float) -> list[bytes]:
@@ -208,8 +212,6 @@ class ClientMachine(Generic[W]):
         if self.state is State.OFFLINE:
             return None
         if self.state is State.SIGNING_IN:
-            if self._traits.is_datagram:
-                return min(self._sign_in_by, self._first_probe_at)
             return self._sign_in_by
         deadline = min(self._pulse.probe_at, self._pulse.dead_at)
         ack_at = self._pushes.due_at
@@ -226,8 +228,6 @@ class ClientMachine(Generic[W]):
         if self.state is State.SIGNING_IN:
             if now >= self._sign_in_by:
                 self._over(None, "the node does not answer", outputs)
-            elif self._traits.is_datagram and now >= self._first_probe_at:
-                self._probe_path(now)
         elif self.state is State.ONLINE:
             if now >= self._pulse.dead_at:
                 self._over(None, f"nothing was heard for {now - self._pulse.heard_at:.1f} seconds", outputs)
@@ -237,21 +237,17 @@ class ClientMachine(Generic[W]):
                 self._acknowledge()
             if now >= self._pulse.probe_at:
                 self._pulse.probed(now)
-                self._send(CORE_VER, CoreCommand.PING, PROBE_ID, b"")
+                self._send(CORE_VER, CoreCommand.PING, PROBE_ID, b"", Status.UNRELIABLE)
         return outputs
 
     def _is_offline(self) -> bool:
         return self.state is State.OFFLINE
 
-    def _probe_path(self, now: float) -> None:
-        self._first_probe_at = now + _FIRST_PROBE_SECONDS
-        self._send(CORE_VER, CoreCommand.PING, PROBE_ID, b"")
-
     def _acknowledge(self) -> None:
-        self._send(CORE_VER, CoreCommand.ACK, 0, self._pushes.acknowledge())
+        self._send(CORE_VER, CoreCommand.ACK, 0, self._pushes.acknowledge(), Status.OK)
 
-    def _send(self, ver: int, cmd: int, request_id: int, payload: bytes) -> None:
-        self._outgoing.append(encode_frame(ver, Status.OK, cmd, request_id, payload))
+    def _send(self, ver: int, cmd: int, request_id: int, payload: bytes, status: Status) -> None:
+        self._outgoing.append(encode_frame(ver, status, cmd, request_id, payload))
 
     def _check_sendable(self, ver: int, cmd: int, payload: bytes) -> None:
         if not (0 <= ver < 1 << 8 and 0 <= cmd < 1 << 16):
@@ -263,38 +259,37 @@ class ClientMachine(Generic[W]):
             raise MessageTooLarge(f"payload of {size} bytes, the node takes {self._max_payload_bytes}")
         limit = self._traits.max_frame_bytes
         if limit is not None and size + HEADER_BYTES > limit:
-            raise MessageTooLarge(f"payload of {size} bytes, a datagram takes {limit - HEADER_BYTES}")
+            raise MessageTooLarge(f"payload of {size} bytes, the connection takes {limit - HEADER_BYTES}")
 
-    def _frame_received(self, frame: Frame, now: float, outputs: list[Output]) -> None:
+    def _frame_received(self, frame: Frame, now: float, is_reliable: bool, outputs: list[Output]) -> None:
         if frame.status != Status.PUSH:
             self._response_received(frame, now, outputs)
         elif frame.ver != CORE_VER:
-            self._push_received(frame, now, outputs)
+            self._push_received(frame, now, is_reliable, outputs)
         elif frame.cmd == CoreCommand.PING:
-            self._send(CORE_VER, CoreCommand.PONG, 0, frame.payload)
+            self._send(CORE_VER, CoreCommand.PONG, 0, frame.payload, Status.UNRELIABLE)
         elif frame.cmd == CoreCommand.GOODBYE:
             self._over(*decode_goodbye(frame.payload), outputs)
         elif frame.cmd == CoreCommand.HELLO and self._traits.is_datagram:
             self._welcomed(decode_welcome(frame.payload), now, outputs)
 
-    def _push_received(self, frame: Frame, now: float, outputs: list[Output]) -> None:
+    def _push_received(self, frame: Frame, now: float, is_reliable: bool, outputs: list[Output]) -> None:
         if self.state is not State.ONLINE:
-            # A datagram may overtake the answer to the PING; a stream keeps its order.
-            if not self._traits.is_datagram:
+            if is_reliable:
                 raise MalformedFrame("a push before the answer to HELLO")
-            self._welcomed(None, now, outputs)
-        if self._identity.acks and not self._traits.is_datagram:
-            if self._pushes.add(HEADER_BYTES + len(frame.payload), now):
-                self._acknowledge()
+            # It overtook the HELLO of the node, and may be lost as well as come too early.
+            return
+        if self._traits.is_datagram:
+            if is_reliable:
+                self._pushes.count()
+        elif self._identity.acks and self._pushes.add(HEADER_BYTES + len(frame.payload), now):
+            self._acknowledge()
         outputs.append(decode_push(frame.ver, frame.cmd, frame.payload))
 
     def _response_received(self, frame: Frame, now: float, outputs: list[Output]) -> None:
-        if frame.request_id == PROBE_ID:
-            if self.state is State.SIGNING_IN and self._traits.is_datagram:
-                self._welcomed(None, now, outputs)
-        elif frame.request_id == HELLO_ID:
+        if frame.request_id == HELLO_ID:
             self._hello_answered(frame, now, outputs)
-        else:
+        elif frame.request_id != PROBE_ID:
             settled = self._requests.answered(frame)
             if settled is not None:
                 outputs.append(settled)
@@ -310,25 +305,18 @@ class ClientMachine(Generic[W]):
         comes_back = frame.status == Status.ERROR or code == ErrorCode.RATE_LIMITED
         outputs.append(SignInFailed(None, text, True, comes_back and self._identity.reconnect))
 
-    def _welcomed(self, welcome: Welcome | None, now: float, outputs: list[Output]) -> None:
+    def _welcomed(self, welcome: Welcome, now: float, outputs: list[Output]) -> None:
         """Go online, for the first time on this connection."""
         if self.state is not State.SIGNING_IN:
             return
-        traits = self._traits
-        if welcome is None:
-            sid, user, node = traits.sid, self._identity.user or "", ""
-            resumed, recovered = sid == self._sid, False
-        else:
-            sid, user, node = welcome.sid, welcome.user, welcome.node
-            resumed, recovered = welcome.resumed, welcome.recovered
-            self._max_payload_bytes = welcome.max_payload_bytes
-        self._pulse = Pulse(now, None if traits.is_datagram or welcome is None else welcome.heartbeat_seconds)
-        if not resumed:
-            # After a resume the node goes on from the count that HELLO named, recovered or not.
+        self._max_payload_bytes = welcome.max_payload_bytes
+        self._pulse = Pulse(now, None if self._traits.is_datagram else welcome.heartbeat_seconds)
+        if not welcome.resumed:
+            # After a resume the node goes on from the count that it was told, recovered or not.
             self._pushes.restart()
-        self._sid = sid
+        self._sid = welcome.sid
         self.state = State.ONLINE
-        outputs.append(Connected(user, node, sid, resumed, recovered))
+        outputs.append(Connected(welcome.user, welcome.node, welcome.sid, welcome.resumed, welcome.recovered))
 
     def _over(self, code: int | None, text: str, outputs: list[Output]) -> None:
         """The connection is of no use any more."""

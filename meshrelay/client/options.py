@@ -30,7 +30,7 @@ class ClientOptions:
     retry_cap_seconds: float = 30.0
     #: Requests that may wait for their answers at one time.
     max_pending_requests: int = 4096
-    #: Bytes that may wait to be sent after the connection asked to pause (TCP, WebSocket).
+    #: Bytes that may wait to be sent after the connection asked to pause.
     max_unsent_bytes: int = 1048576
     #: "name/version" of the program, for the node's log.
     client_name: str = f"meshrelay-python/{__version__}"

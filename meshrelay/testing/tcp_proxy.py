@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.protocol import ClientFactory, Factory, Protocol
+from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from meshrelay.testing.impairment import StreamPath
@@ -179,6 +180,12 @@ class _Connection:
             self.back.stop()
             self.proxy.forget(self)
 
+    def refused(self, _: object) -> None:
+        """The target cannot be reached, or the client has left: the client's connection ends as well."""
+        if not self.is_over:
+            self.proxy.counters["refused"] += 1
+            self.stop()
+
     def abort(self) -> None:
         """Cut it, as a kernel does that has tried often enough."""
         self.proxy.counters["aborted"] += 1
@@ -204,7 +211,7 @@ class _Clients(Factory):
         return self._proxy.make_client_end()
 
 
-class _Target(ClientFactory):
+class _Target(Factory):
     """The connection to the target for one client."""
 
     noisy = False
@@ -213,13 +220,8 @@ class _Target(ClientFactory):
         self._connection = connection
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
-        """See `ClientFactory`: the client may have left meanwhile."""
+        """See `Factory`: the client may have left meanwhile."""
         return None if self._connection.is_over else self._connection.target
-
-    def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
-        """See `ClientFactory`: the client's connection ends as well."""
-        self._connection.proxy.counters["refused"] += 1
-        self._connection.stop()
 
 
 class TcpProxy:
@@ -227,7 +229,7 @@ class TcpProxy:
 
     Time on the paths starts at 0 when the proxy is made. Each connection has lines of its own.
 
-    :param target: host and port.
+    :param target: IP address and port.
     :param make_there: makes the path to the target of a new connection; `make_back` that to the client.
     """
 
@@ -307,7 +309,9 @@ class TcpProxy:
 
     def connect_target(self, connection: _Connection) -> None:
         """Open the other half of a connection."""
-        self._reactor.connectTCP(*self.target, _Target(connection))
+        host, port = self.target
+        endpoint = (TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint)(self._reactor, host, port)
+        endpoint.connect(_Target(connection)).addErrback(connection.refused)
 
     def forget(self, connection: _Connection) -> None:
         """Both ends of a connection are gone."""

@@ -7,6 +7,7 @@ a NAT does that forgot them, so the target sees them come from new addresses. Al
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from ipaddress import ip_address
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
@@ -106,7 +107,7 @@ class UdpProxy:
         self._clients: OrderedDict[_Address, _Client] = OrderedDict()
         self._closing: list[Deferred[Any]] = []
         self._held_bytes = 0
-        self._upstream_interface = "::" if ":" in target[0] else ""
+        self._upstream_interface = _interface_towards(target[0])
 
     def listen(self, port: int = 0, interface: str = "127.0.0.1") -> _Address:
         """Open the port for clients.
@@ -191,3 +192,11 @@ class UdpProxy:
         self._held_bytes -= size_bytes
         if self._front.port is not None:
             deliver()
+
+
+def _interface_towards(host: str) -> str:
+    """Return the address that ports towards the target are bound to; loopback ones are this machine's alone."""
+    address = ip_address(host)
+    if address.version == 6:
+        return "::1" if address.is_loopback else "::"
+    return "127.0.0.1" if address.is_loopback else ""

@@ -40,6 +40,7 @@ class NodeEnd:
     """One connection; a `Link` to the client.
 
     :ivar frames: what the client wrote, in order.
+    :ivar moves: how often the client asked for another local address.
     """
 
     def __init__(self, receiver: LinkReceiver, credentials: Credentials) -> None:
@@ -48,6 +49,7 @@ class NodeEnd:
         self.frames: list[Frame] = []
         self.is_closed = False
         self.is_aborted = False
+        self.moves = 0
         self._decoder = FrameDecoder(1 << 20)
 
     def write(self, frames: Sequence[bytes]) -> None:
@@ -59,6 +61,10 @@ class NodeEnd:
 
     def abort(self) -> None:
         self.is_aborted = True
+
+    def rebind(self) -> bool:
+        self.moves += 1
+        return True
 
     def of_command(self, ver: int, cmd: int) -> list[Frame]:
         """The frames of one command."""

@@ -136,6 +136,16 @@ class ClientTests(SynchronousTestCase):
 
         _run(main())
 
+    def test_rebind(self) -> None:
+        """Without a connection there is nothing to move."""
+
+        async def main() -> None:
+            client = Client("udp+http://127.0.0.1:1", "ann")
+            self.assertFalse(client.rebind())
+            await client.close()
+
+        _run(main())
+
     def test_events_end(self) -> None:
         """The stream of events ends for asyncio too, and a callback may be a coroutine function."""
 

@@ -170,3 +170,9 @@ class ClientTests(SynchronousTestCase):
         self.node.failure = OSError("refused")
         client = Client(self.clock, "tcp://h:1", "ann", opener=self.node.open)
         self.assertIn("tcp://h:1", str(self.failureResultOf(client.connect(), ConnectFailed).value))
+
+    def test_rebind(self) -> None:
+        """A program can have its connection moved, as long as there is one."""
+        self.assertTrue(self.client.rebind())
+        self.successResultOf(self.client.close())
+        self.assertFalse(self.client.rebind())

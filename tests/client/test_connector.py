@@ -13,6 +13,7 @@ from meshrelay.client.connector import Connector, ConnectorState, TokenSource
 from meshrelay.client.errors import ConnectFailed, ConnectionLost, NotConnected, SignInRefused, UnsentFull
 from meshrelay.client.events import Connected, Disconnected, Event, PushReceived
 from meshrelay.client.identity import Identity
+from meshrelay.client.links import TcpLink
 from meshrelay.client.options import ClientOptions
 from meshrelay.errors import TimedOut
 from meshrelay.wire.commands import CORE_VER, CoreCommand
@@ -199,6 +200,15 @@ class ReconnectTests(ConnectorCase):
         self.assertEqual(self.node.end.credentials.resume_sid, SID)
         self.node.end.welcome(resumed=True, recovered=True)
         self.assertEqual(self.events[1:], [Connected("ann", "node-1", SID, True, True)])
+
+    def test_says_what_it_received(self) -> None:
+        """Whoever opens the next connection is told what was received in the session."""
+        self.online()
+        self.node.end.push(2, 1)
+        self.node.end.push(2, 1)
+        self.node.end.receiver.link_lost(None, "broken")
+        self.clock.advance(0.5)
+        self.assertEqual(self.node.end.credentials.received, 2)
 
     def test_delays_grow_and_begin_anew(self) -> None:
         """Tries come after longer and longer delays up to the cap; a success begins anew."""
@@ -397,6 +407,46 @@ class CloseTests(ConnectorCase):
         connector._tell = hear
         self.node.end.push(2, 1)
         self.assertEqual(self.events, [PushReceived(2, 1, b""), Disconnected(None, "closed by this program", False)])
+
+
+class MoveTests(ConnectorCase):
+    """Another local address."""
+
+    def test_rebind(self) -> None:
+        """The connection is asked to move; without one there is nothing to be done."""
+        connector = self.make()
+        self.assertFalse(connector.rebind())
+        connector.connect()
+        self.node.end.welcome()
+        self.assertTrue(connector.rebind())
+        self.assertEqual(self.node.end.moves, 1)
+
+    def test_link_that_cannot(self) -> None:
+        """A stream cannot move, and is left as it is."""
+        connector = self.online()
+        connector._link = TcpLink(self.node.end.receiver)
+        self.assertFalse(connector.rebind())
+
+    def test_signs_of_life(self) -> None:
+        """A link that hears of the node keeps the connection, though the node says nothing."""
+        self.online()
+        for _ in range(10):
+            self.clock.advance(20.0)
+            self.node.end.receiver.heard()
+        self.assertEqual(self.events, [])
+        for _ in range(4):
+            self.clock.advance(20.0)
+        self.assertIsInstance(self.events[0], Disconnected)
+
+    def test_deaf_to_the_last_link(self) -> None:
+        """What a connection says that was given up is passed over."""
+        connector = self.online()
+        receiver = self.node.end.receiver
+        connector.close()
+        self.events.clear()
+        receiver.heard()
+        receiver.data_received(b"late", False)
+        self.assertEqual(self.events, [])
 
 
 class BackPressureTests(ConnectorCase):

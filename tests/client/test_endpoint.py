@@ -15,6 +15,7 @@ from zope.interface import implementer
 from meshrelay.client.address import parse_url
 from meshrelay.client.endpoint import MAX_ANSWER_BYTES, UdpEndpoint, decode_endpoint, fetch_udp_endpoint
 from meshrelay.client.errors import ConnectFailed, SignInRefused
+from meshrelay.client.links import Credentials
 
 ANSWER = {
     "serverType": "UDP",
@@ -101,20 +102,27 @@ class DecodeEndpointTests(SynchronousTestCase):
 class FetchTests(SynchronousTestCase):
     """The HTTP call."""
 
-    def _fetch(self, agent: _RecordingAgent, user: str = "ann", token: str | None = None, resume: str = "") -> Any:
+    def _fetch(self, agent: _RecordingAgent, credentials: Credentials | None = None) -> Any:
         address = parse_url("udp+http://127.0.0.1:7000")
-        return Deferred.fromCoroutine(fetch_udp_endpoint(agent, address, user, token, resume))
+        return Deferred.fromCoroutine(fetch_udp_endpoint(agent, address, credentials or Credentials("ann", None)))
 
     def test_request(self) -> None:
-        """The user is escaped, the token goes into the header, the session to go on with into the query."""
+        """The user is escaped, the token goes into the header, the session to go on with and what came in it into the
+        query."""
         agent = _RecordingAgent()
-        endpoint = self.successResultOf(self._fetch(agent, "a/b ü", "jwt", "ab" * 16))
+        endpoint = self.successResultOf(self._fetch(agent, Credentials("a/b ü", "jwt", "ab" * 16, 17)))
         self.assertIsInstance(endpoint, UdpEndpoint)
         [(method, uri, headers)] = agent.requests
         self.assertEqual(method, b"GET")
         path = b"http://127.0.0.1:7000/endpoint/type/UDP/user/a%2Fb%20%C3%BC?resume=" + b"ab" * 16
-        self.assertEqual(uri, path)
+        self.assertEqual(uri, path + b"&received=17")
         self.assertEqual(headers.getRawHeaders(b"authorization"), [b"Bearer jwt"])
+
+    def test_no_session(self) -> None:
+        """Without a session to go on with nothing is said of one."""
+        agent = _RecordingAgent()
+        self.successResultOf(self._fetch(agent))
+        self.assertEqual(agent.requests[0][1], b"http://127.0.0.1:7000/endpoint/type/UDP/user/ann")
 
     def test_body_in_pieces(self) -> None:
         """The body may come in any cut."""

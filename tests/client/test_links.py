@@ -17,13 +17,24 @@ from tests.client.memory_transport import MemoryTransport
 
 
 class RecordingReceiver:
-    """Remembers what a link tells."""
+    """Remembers what a link tells.
+
+    :ivar unreliable: the data that may have been lost.
+    :ivar heard_times: how often the link said that the node is alive.
+    """
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.unreliable: list[bytes] = []
+        self.heard_times = 0
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes, is_reliable: bool = True) -> None:
         self.told.append(data)
+        if not is_reliable:
+            self.unreliable.append(data)
+
+    def heard(self) -> None:
+        self.heard_times += 1
 
     def link_lost(self, code: int | None, text: str) -> None:
         self.told.append((code, text))
@@ -115,7 +126,7 @@ class OpenLinkTests(SynchronousTestCase):
         reactor: Any = MemoryReactorClock()
         receiver = RecordingReceiver()
         options = ClientOptions(connect_timeout_seconds=4.0)
-        opened = open_link(reactor, parse_url("tcp://127.0.0.1:7"), receiver, Credentials("ann", None, ""), options)
+        opened = open_link(reactor, parse_url("tcp://127.0.0.1:7"), receiver, Credentials("ann", None), options)
         host, port, factory, timeout, _ = reactor.tcpClients[0]
         self.assertEqual((host, port, timeout), ("127.0.0.1", 7, 4.0))
         factory.buildProtocol(None).makeConnection(MemoryTransport())
@@ -128,7 +139,7 @@ class OpenLinkTests(SynchronousTestCase):
         reactor: Any = MemoryReactorClock()
         receiver = RecordingReceiver()
         address = parse_url("tcp://127.0.0.1:7")
-        opened = open_link(reactor, address, receiver, Credentials("ann", None, ""), ClientOptions())
+        opened = open_link(reactor, address, receiver, Credentials("ann", None), ClientOptions())
         reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(ConnectionRefusedError()))
         self.failureResultOf(opened, ConnectionRefusedError)
         self.assertEqual(receiver.told, [])

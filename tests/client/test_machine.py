@@ -255,7 +255,7 @@ class OnlineTests(SynchronousTestCase):
         """A PING of the node is answered with its bytes, and is no push to count."""
         machine = _online()
         machine.receive(encode_push(0, 2, b"12345678"), 0.0)
-        self.assertEqual(_sent(machine), [Frame(0, 1, 3, 0, b"12345678")])
+        self.assertEqual(_sent(machine), [Frame(0, 0, 3, 0, b"12345678")])
 
     def test_ack(self) -> None:
         """While pushes arrive the node is told how many, at least every 5 seconds."""
@@ -401,47 +401,57 @@ class BadNodeTests(SynchronousTestCase):
 
 
 class DatagramTests(SynchronousTestCase):
-    """UDP: no HELLO, and every datagram stands for itself."""
+    """UDP: the client says no HELLO, and what comes is whole frames."""
 
     def setUp(self) -> None:
         self.machine = _machine()
-        self.machine.link_opened(LinkTraits(True, 1358, SID, 10.0), None, 0.0)
+        self.machine.link_opened(LinkTraits(True, 70000, 5.0), None, 0.0)
 
-    def _sign_in(self) -> list[Output]:
-        return self.machine.receive(encode_frame(0, 1, 2, PROBE_ID, b""), 0.1)
+    def _sign_in(self, **changes: Any) -> list[Output]:
+        return self.machine.receive(encode_push(0, 1, welcome_payload(**changes)), 0.1)
 
-    def test_ping_until_answered(self) -> None:
-        """PING is repeated until it is answered, then the client is connected."""
-        self.assertEqual([frame.cmd for frame in _sent(self.machine)], [2])
-        self.assertEqual(self.machine.next_deadline(), 0.2)
-        self.machine.deadline_passed(0.2)
-        self.assertEqual([frame.cmd for frame in _sent(self.machine)], [2])
-        self.assertEqual(self._sign_in(), [Connected("ann", "", SID, False, False)])
+    def test_waits_for_hello(self) -> None:
+        """The client sends nothing; it is connected when the node has said how the sign-in went."""
+        self.assertEqual((_sent(self.machine), self.machine.next_deadline()), ([], 5.0))
+        self.assertEqual(self._sign_in(), [Connected("ann", "node-1", SID, False, False)])
+        self.assertEqual(self._sign_in(), [])
 
-    def test_never_answered(self) -> None:
-        """After five seconds without an answer the try has failed."""
-        for step in range(1, 25):
-            self.assertEqual(self.machine.deadline_passed(step * 0.2), [], step)
+    def test_never_told(self) -> None:
+        """Without the node's HELLO the try has failed in the end."""
+        self.assertEqual(self.machine.deadline_passed(4.9), [])
         [failed] = self.machine.deadline_passed(5.0)
         self.assertIsInstance(failed, SignInFailed)
 
     def test_resumed(self) -> None:
-        """The same session in the endpoint's answer means resumed."""
+        """The node says whether the session goes on and whether anything is missing."""
         self._sign_in()
         self.machine.link_lost(None, "silent")
         self.assertEqual(self.machine.resume_sid, SID)
-        self.machine.link_opened(LinkTraits(True, 1358, SID, 10.0), None, 1.0)
-        self.assertEqual(self._sign_in(), [Connected("ann", "", SID, True, False)])
+        self.machine.link_opened(LinkTraits(True, 70000, 5.0), None, 1.0)
+        self.assertEqual(self._sign_in(resumed=True, recovered=True), [Connected("ann", "node-1", SID, True, True)])
 
-    def test_push_overtakes_the_answer(self) -> None:
-        """A push that comes before the answer to PING is not lost."""
-        connected, push = self.machine.receive(encode_push(2, 1, b"early"), 0.1)
-        self.assertEqual((type(connected), push), (Connected, PushReceived(2, 1, b"early")))
+    def test_early_pushes(self) -> None:
+        """Before the node's HELLO a push that may be lost is passed over; one that must arrive breaks the protocol."""
+        self.assertEqual(self.machine.receive(encode_push(2, 1, b"early"), 0.1, False), [])
+        [failed] = self.machine.receive(encode_push(2, 1, b"early"), 0.1, True)
+        self.assertIsInstance(failed, SignInFailed)
 
-    def test_welcome_push(self) -> None:
-        """The node's HELLO push signs in too, and tells more."""
-        [connected] = self.machine.receive(encode_push(0, 1, welcome_payload()), 0.1)
-        self.assertEqual(connected, Connected("ann", "node-1", SID, False, False))
+    def test_count(self) -> None:
+        """Reliable pushes of the session are counted, for a resume; others and those of ver 0 are not."""
+        self._sign_in()
+        for _ in range(3):
+            self.machine.receive(encode_push(2, 1, b""), 0.2, True)
+            self.machine.receive(encode_push(2, 1, b""), 0.2, False)
+            self.machine.receive(encode_push(0, 2, b""), 0.2, True)
+        self.assertEqual(self.machine.received, 3)
+        self.machine.link_lost(None, "silent")
+        self.machine.link_opened(LinkTraits(True, 70000, 5.0), None, 1.0)
+        self._sign_in(resumed=True)
+        self.assertEqual(self.machine.received, 3)
+        self.machine.link_lost(None, "silent")
+        self.machine.link_opened(LinkTraits(True, 70000, 5.0), None, 1.0)
+        self._sign_in(resumed=False)
+        self.assertEqual(self.machine.received, 0)
 
     def test_no_acks(self) -> None:
         """There is no ACK on UDP."""
@@ -451,17 +461,29 @@ class DatagramTests(SynchronousTestCase):
         self.machine.deadline_passed(1.5)
         self.assertEqual(_sent(self.machine), [])
 
-    def test_datagram_limit(self) -> None:
-        """A frame that no datagram holds is refused."""
-        self._sign_in()
-        self.machine.send(2, 1, bytes(1346), reliable=False)
-        self.assertRaises(MessageTooLarge, self.machine.send, 2, 1, bytes(1347), reliable=False)
+    def test_limit(self) -> None:
+        """A frame that the link cannot take is refused, whatever the node says of its limit."""
+        self._sign_in(max_payload_bytes=1 << 20)
+        self.machine.send(2, 1, bytes(70000 - 12), reliable=False)
+        self.assertRaises(MessageTooLarge, self.machine.send, 2, 1, bytes(70000 - 11), reliable=False)
 
     def test_half_a_frame(self) -> None:
         """A datagram that ends within a frame breaks the protocol."""
         self._sign_in()
         [event] = self.machine.receive(encode_push(2, 1, b"whole")[:-1], 0.2)
         self.assertIsInstance(event, Disconnected)
+
+    def test_ways(self) -> None:
+        """PING and PONG go in packets that may be lost, GOODBYE in one that must arrive."""
+        self._sign_in()
+        self.machine.receive(encode_push(0, 2, b"challenge"), 0.2, False)
+        deadline = self.machine.next_deadline()
+        assert deadline is not None
+        self.machine.deadline_passed(deadline)
+        frames = [(frame.cmd, frame.status, frame.payload) for frame in _sent(self.machine)]
+        self.assertEqual(frames, [(3, Status.UNRELIABLE, b"challenge"), (2, Status.UNRELIABLE, b"")])
+        self.machine.leave()
+        self.assertEqual([frame.status for frame in _sent(self.machine)], [Status.OK])
 
     def test_keeps_itself_alive(self) -> None:
         """A quiet client is heard by the node well within its 10 seconds."""
@@ -472,3 +494,11 @@ class DatagramTests(SynchronousTestCase):
         self.assertTrue(deadline < 4.0)
         self.machine.deadline_passed(deadline)
         self.assertEqual([frame.cmd for frame in _sent(self.machine)], [2])
+
+    def test_heard(self) -> None:
+        """A node that only acknowledges is alive."""
+        self._sign_in()
+        for second in range(1, 30):
+            self.machine.heard(float(second))
+            self.assertEqual(self.machine.deadline_passed(float(second)), [])
+        self.assertEqual(len(self.machine.deadline_passed(40.0)), 1)

@@ -43,3 +43,10 @@ class PushCountTests(SynchronousTestCase):
         count.add(1, 0.0)
         count.restart()
         self.assertEqual((count.total, count.due_at), (0, None))
+
+    def test_count_only(self) -> None:
+        """On a connection that acknowledges by itself pushes are counted, and nothing has to be told."""
+        count = PushCount()
+        count.count()
+        count.count()
+        self.assertEqual((count.total, count.due_at), (2, None))

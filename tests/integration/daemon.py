@@ -65,13 +65,14 @@ class Daemon:
         self.config_path.write_text(_toml(self._config))
         environ = {name: value for name, value in os.environ.items() if not name.startswith("MESHRELAY_")}
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), self._python_path]))
-        self.process = subprocess.Popen(
-            [*_twistd(), "meshrelay", "--config", str(self.config_path)],
-            stdout=self.log_path.open("wb"),
-            stderr=subprocess.STDOUT,
-            cwd=self._directory.name,
-            env=environ,
-        )
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*_twistd(), "meshrelay", "--config", str(self.config_path)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._directory.name,
+                env=environ,
+            )
         self._wait_until_ready()
         return self
 

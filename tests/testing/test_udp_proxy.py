@@ -19,9 +19,10 @@ ANN, BOB, TARGET = ("10.0.0.1", 1000), ("10.0.0.2", 2000), ("10.0.0.9", 9000)
 class MemoryPort:
     """A datagram port that was asked for, and what was sent from it."""
 
-    def __init__(self, protocol: Any, port: int) -> None:
+    def __init__(self, protocol: Any, port: int, interface: str) -> None:
         self.protocol = protocol
         self.port = port
+        self.interface = interface
         self.is_open = True
         self.transport = FakeDatagramTransport()
         protocol.makeConnection(self.transport)
@@ -49,7 +50,7 @@ class MemoryReactor(Clock):
 
     def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 0) -> MemoryPort:
         """See `IReactorUDP`."""
-        self.ports.append(MemoryPort(protocol, port or 40000 + len(self.ports)))
+        self.ports.append(MemoryPort(protocol, port or 40000 + len(self.ports), interface))
         return self.ports[-1]
 
 
@@ -81,6 +82,15 @@ class UdpProxyTests(SynchronousTestCase):
         bob.protocol.datagramReceived(b"answer", TARGET)
         self.reactor.advance(0.0)
         self.assertEqual(self.front.sent, [(b"answer", BOB)])
+
+    def test_interfaces(self) -> None:
+        """Towards a target on this machine only this machine's ports are opened."""
+        for host, interface in (("127.0.0.1", "127.0.0.1"), ("10.0.0.9", ""), ("::1", "::1"), ("fd00::9", "::")):
+            reactor = MemoryReactor()
+            proxy = UdpProxy(reactor, (host, 9000), LossyPath(Impairment(), 1), LossyPath(Impairment(), 2))
+            proxy.listen()
+            proxy.from_client(b"a", ANN)
+            self.assertEqual(reactor.ports[1].interface, interface, host)
 
     def test_strangers(self) -> None:
         """Nobody but the target reaches a client."""

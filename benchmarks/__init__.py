@@ -1,0 +1,1 @@
+"""Measurements that compare; each module is a program. See README.md."""

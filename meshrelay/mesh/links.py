@@ -1,0 +1,312 @@
+"""All links of this node: connections in and out on one side, messages and calls per node on the other.
+
+::
+
+    dial, accepted --> Strand (greets) --greeted, proven--> NodeLink of that node --> observer
+                                                             ^ send, call
+
+Whoever knows the secret, and shows a certificate of the private CA for the node it says it is, may link; which nodes
+this one dials is told by `keep`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from meshrelay.machine.backoff import Backoff
+from meshrelay.mesh.batches import BatchLimits, BatchSender
+from meshrelay.mesh.errors import LinkLost, LinkRefused
+from meshrelay.mesh.greeting import AcceptorGreeting, DialerGreeting, NodeIdentity
+from meshrelay.mesh.interfaces import Dial, INodeConnection, INodeLinkObserver, WritesOfTurn
+from meshrelay.mesh.link import LinkState, NodeLink
+from meshrelay.mesh.strand import Strand, StrandOptions, StrandState
+from meshrelay.wire.node import NONCE_BYTES, Hello, Refusal, Resume, decode_batch, encode_ack
+
+__all__ = ["Chance", "LinkOptions", "Links"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """Times and bounds of the links of one node."""
+
+    strand: StrandOptions = field(default_factory=StrandOptions)
+    batches: BatchLimits = field(default_factory=BatchLimits)
+    #: Longest delay before the first new try to reach a node, and before any.
+    backoff_base_seconds: float = 0.2
+    backoff_cap_seconds: float = 5.0
+    #: Connections whose other end has not proven itself yet.
+    max_greetings: int = 64
+    #: Nodes, linked or kept in mind.
+    max_links: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Where randomness comes from."""
+
+    #: `os.urandom`, or a seeded one in tests.
+    random_bytes: Callable[[int], bytes]
+    #: `random.uniform`.
+    uniform: Callable[[float, float], float]
+
+
+class Links:
+    """The links of one node.
+
+    :param secret: shared by all nodes; empty = none, on all of them.
+    :param kinds: messages that this node understands; others are skipped and counted.
+    :param turn: where links are flushed once a turn.
+    :ivar refused: code -> connections that were refused, by either end.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        identity: NodeIdentity,
+        secret: bytes,
+        kinds: Container[int],
+        observer: INodeLinkObserver,
+        turn: WritesOfTurn,
+        clock: IReactorTime,
+        chance: Chance,
+        options: LinkOptions,
+    ) -> None:
+        self.identity = identity
+        self._secret = secret
+        self._kinds = kinds
+        self._observer = observer
+        self._turn = turn
+        self._clock = clock
+        self._chance = chance
+        self._options = options
+        self._links: dict[str, NodeLink] = {}
+        #: All that have an open connection, greeted or not.
+        self._strands: set[Strand] = set()
+        self._greeting_count = 0
+        self._order = 0
+        self._stopped: Deferred[None] | None = None
+        self.refused: Counter[str] = Counter()
+
+    def __iter__(self) -> iter[NodeLink]:  # type: ignore[valid-type]
+        """All links, up or not."""
+        return iter(list(self._links.values()))
+
+    def find(self, node_id: str) -> NodeLink | None:
+        """The link to a node; None: nothing is known of it."""
+        return self._links.get(node_id)
+
+    def keep(self, node_id: str, dial: Dial) -> NodeLink:
+        """Link to a node and link again whenever it is lost, until `forget`.
+
+        :raises LinkRefused: there are max_links already, or it is this very node.
+        """
+        if node_id == self.identity.node_id:
+            raise LinkRefused(Refusal.SELF, f"node {node_id} would dial itself")
+        link = self._link(node_id)
+        link.keep(dial)
+        return link
+
+    def _link(self, node_id: str) -> NodeLink:
+        link = self._links.get(node_id)
+        if link is not None:
+            return link
+        if len(self._links) >= self._options.max_links or self._stopped is not None:
+            raise LinkRefused(Refusal.BUSY, f"{self.identity.node_id} takes no more links")
+        options = self._options
+        # 0 is "none yet".
+        epoch = int.from_bytes(self._chance.random_bytes(8), "big") or 1
+        link = NodeLink(
+            node_id,
+            BatchSender(options.batches, epoch),
+            self._turn,
+            self._clock,
+            Backoff(options.backoff_base_seconds, options.backoff_cap_seconds, self._chance.uniform),
+            self._dialled,
+        )
+        self._links[node_id] = link
+        return link
+
+    def forget(self, node_id: str) -> None:
+        """Close the link to a node and drop what waits for it. Unknown nodes are passed over."""
+        link = self._links.get(node_id)
+        if link is not None:
+            link.stop()
+            self._links.pop(node_id, None)
+
+    def stop(self) -> Deferred[None]:
+        """Close all links.
+
+        :returns: fires when the last connection is closed.
+        """
+        if self._stopped is None:
+            self._stopped = Deferred()
+            for node_id in list(self._links):
+                self.forget(node_id)
+            for strand in list(self._strands):
+                strand.close(Refusal.CLOSED, f"{self.identity.node_id} stops")
+            if not self._strands:
+                self._stopped.callback(None)
+        return self._stopped if self._stopped.called else _follow(self._stopped)
+
+    def _nonce(self) -> bytes:
+        return self._chance.random_bytes(NONCE_BYTES)
+
+    def _begin(
+        self, connection: INodeConnection, greeting: DialerGreeting | AcceptorGreeting, expected: str | None
+    ) -> Strand:
+        self._order += 1
+        strand = Strand(connection, self, greeting, self._clock, self._options.strand, expected, self._order)
+        self._strands.add(strand)
+        self._greeting_count += 1
+        return strand
+
+    def _dialled(self, link: NodeLink, connection: INodeConnection) -> Strand:
+        greeting = DialerGreeting(self.identity, self._secret, self._nonce(), connection.names)
+        strand = self._begin(connection, greeting, link.node_id)
+        # Behind the return: the link must know its attempt before anything happens to it.
+        link.attempt = strand
+        strand.start()
+        return strand
+
+    def accepted(self, connection: INodeConnection) -> None:
+        """Another node connected to us."""
+        if self._greeting_count >= self._options.max_greetings or self._stopped is not None:
+            self.refused[Refusal.BUSY.name] += 1
+            connection.abort("too many connections are being greeted")
+            return
+        greeting = AcceptorGreeting(self.identity, self._secret, self._nonce(), connection.names)
+        self._begin(connection, greeting, None).start()
+
+    def greeted(self, strand: Strand, peer: Hello) -> Resume:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        link = self._link(peer.node_id)
+        current = link.strand
+        if current is not None and link.incarnation != peer.incarnation:
+            # Half-dead ones are silent; one that still speaks is another living node.
+            if not current.is_silent:
+                raise LinkRefused(Refusal.TWICE, f"two nodes have the ID {peer.node_id}")
+        elif not link.is_winner(strand, self.identity.node_id):
+            raise LinkRefused(Refusal.REPLACED, "both nodes dialled, the other connection stays")
+        return link.resume()
+
+    def proven(self, strand: Strand, resume: Resume) -> None:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        peer = strand.peer
+        assert peer is not None
+        self.greeted(strand, peer)
+        link = self._link(peer.node_id)
+        is_new_peer = link.incarnation is not None and link.incarnation != peer.incarnation
+        before = link.strand
+        if is_new_peer and before is not None:
+            # It carried what was meant for the old one.
+            before.close(Refusal.REPLACED, "the node began anew")
+            before = None
+        dropped = link.sender.resume(resume, is_new_peer)
+        link.receiver.follow(resume.epoch)
+        link.incarnation = peer.incarnation
+        self._greeting_count -= 1
+        strand.up_order = self._order + 1
+        link.connected(strand)
+        if before is not None:
+            before.close(Refusal.REPLACED, "a newer connection took over")
+        if is_new_peer:
+            self._tell("link_reset", partial(self._observer.link_reset, link.node_id, dropped))
+
+    def ready(self, strand: Strand) -> None:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        link = self._links.get(strand.node_id)
+        if link is None or link.strand is not strand:
+            return
+        if not link.is_announced:
+            link.is_announced = True
+            self._log.info("linked to {node} at {address}", node=link.node_id, address=strand.address)
+            self._tell("link_up", partial(self._observer.link_up, link.node_id))
+        link.flush()
+
+    def batch_received(self, strand: Strand, data: bytes) -> bytes:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        link = self._links[strand.node_id]
+        batch = decode_batch(data, self._kinds)
+        messages = link.receiver.receive(batch)
+        if messages:
+            self._tell("messages_received", partial(self._observer.messages_received, link.node_id, messages))
+        return encode_ack(link.receiver.received)
+
+    def acknowledged(self, strand: Strand, number: int) -> None:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        link = self._links.get(strand.node_id)
+        if link is not None and link.strand is strand:
+            link.acknowledged(number)
+
+    def call_received(self, strand: Strand, name: str, payload: bytes) -> Deferred[bytes]:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        return maybeDeferred(self._observer.call_received, strand.node_id, name, payload)
+
+    def strand_over(self, strand: Strand, reason: str, refused: LinkRefused | None) -> None:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        if strand.up_order == 0:
+            self._greeting_count -= 1
+        if refused is not None:
+            self.refused[refused.code.name] += 1
+        link = self._links.get(strand.node_id) or self._link_of_attempt(strand)
+        self._tell_over(strand, link, reason, refused)
+        if link is None:
+            return
+        if link.attempt is strand:
+            link.attempt_failed()
+        elif link.strand is strand:
+            link.strand = None
+            if link.state is not LinkState.STOPPED:
+                link.lost()
+            if link.is_announced:
+                link.is_announced = False
+                self._tell("link_down", partial(self._observer.link_down, link.node_id, reason))
+
+    def _link_of_attempt(self, strand: Strand) -> NodeLink | None:
+        return next((link for link in self._links.values() if link.attempt is strand), None)
+
+    def _tell_over(self, strand: Strand, link: NodeLink | None, reason: str, refused: LinkRefused | None) -> None:
+        node = strand.node_id or (link.node_id if link is not None else "a node")
+        usual = refused is None or refused.code in (Refusal.REPLACED, Refusal.CLOSED)
+        log = self._log.info if usual else self._log.warn
+        log("no link to {node} at {address}: {reason}", node=node, address=strand.address, reason=reason)
+
+    def strand_gone(self, strand: Strand) -> None:
+        """See `meshrelay.mesh.strand.StrandOwner`."""
+        self._strands.discard(strand)
+        if self._stopped is not None and not self._strands and not self._stopped.called:
+            self._stopped.callback(None)
+
+    def _tell(self, what: str, call: Callable[[], object]) -> None:
+        maybeDeferred(call).addErrback(
+            lambda failure: self._log.failure("{what} failed in the observer of links", failure=failure, what=what)
+        )
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counts for the metrics page; the same keys at each call."""
+        links = list(self._links.values())
+        return {
+            "links": len(links),
+            "links_up": sum(link.state is LinkState.UP for link in links),
+            "greetings": self._greeting_count,
+            "refused": sum(self.refused.values()),
+        }
+
+
+def _follow(original: Deferred[None]) -> Deferred[None]:
+    """Return a Deferred of its own for each who waits."""
+    follower: Deferred[None] = Deferred()
+
+    def fired(result: None) -> None:
+        follower.callback(None)
+
+    original.addCallback(fired)
+    return follower

@@ -1,0 +1,342 @@
+"""The UDP port: which sealed datagram belongs to which session, and who is told nothing."""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.config.schema import Config, SessionConfig
+from meshrelay.model import CloseReason, Status
+from meshrelay.session.auth import Identity
+from meshrelay.transport import udp
+from meshrelay.transport.udp import MAX_RESERVATIONS, REMEMBER_SECONDS, SOCKET_BUFFER_BYTES
+from meshrelay.wire.commands import CORE_VER, Command, CoreCommand, decode_error, decode_goodbye
+from meshrelay.wire.datagram import PacketKind
+from tests.transport.udp_kit import UdpClient, UdpKit
+
+
+class ReservationTests(SynchronousTestCase):
+    """Secrets that were handed out and not used yet."""
+
+    def setUp(self) -> None:
+        """A UDP port."""
+        self.kit = UdpKit()
+
+    def test_secrets(self) -> None:
+        """Each secret has 16 bytes, and none is like another, not even for the same user."""
+        first, second = self.kit.reserve("ann"), self.kit.reserve("ann")
+        self.assertEqual({len(secret) for secret in (*first, *second)}, {16})
+        self.assertEqual(len({*first, *second}), 8)
+
+    def test_disturbs_nobody(self) -> None:
+        """Asking for secrets sends nothing, opens no session and leaves an older connection of the user alone."""
+        older = self.kit.node.sign_in("ann")
+        self.kit.reserve("ann")
+        self.kit.settle()
+        self.assertEqual((self.kit.bytes_out, older.link.is_closed), (0, False))
+        self.assertEqual(self.kit.listener.reservation_count, 1)
+
+    def test_first_packet(self) -> None:
+        """The first packet that opens makes the session live and takes over from an older connection of the user."""
+        older = self.kit.node.sign_in("ann")
+        client = self.kit.client("ann")
+        client.send_data(payload=b"there?")
+        self.assertEqual([frame.payload for frame in client.frames()], [b"there?"])
+        self.assertIs(older.link.close_reason, CloseReason.REPLACED)
+        session = self.kit.node.registry.find_user("ann")
+        assert session is not None
+        self.assertEqual((session.user.sid, session.user.transport), (client.sid.hex(), "udp"))
+        self.assertEqual(self.kit.listener.reservation_count, 0)
+
+    def test_expiry(self) -> None:
+        """Secrets that are not used in time are forgotten, and a packet sealed with them says nothing any more."""
+        client = self.kit.client()
+        self.kit.node.advance(9.9)
+        self.assertEqual(self.kit.listener.reservation_count, 1)
+        self.kit.node.advance(0.2)
+        self.assertEqual(self.kit.listener.reservation_count, 0)
+        client.send_data()
+        self.kit.settle()
+        self.assertEqual((self.kit.counters.packets_rejected["sid"], self.kit.bytes_out), (1, 0))
+
+    def test_one_for_each_user(self) -> None:
+        """A user has one reservation; the newest counts."""
+        first, second = self.kit.client("ann"), self.kit.client("ann")
+        self.assertEqual(self.kit.listener.reservation_count, 1)
+        first.send_data()
+        self.assertEqual(self.kit.bytes_out, 0)
+        second.send_data()
+        self.assertEqual(len(second.frames()), 1)
+
+    def test_newer_outlives_the_older_deadline(self) -> None:
+        """The deadline of an older reservation does not end a newer one of the same session."""
+        client = self.kit.client("ann")
+        client.send_data()
+        client.frames()
+        self.kit.reserve("ann", client.sid.hex())
+        self.kit.node.advance(6)
+        client.send_data()
+        again = self.kit.client("ann", client.sid.hex())
+        self.kit.node.advance(6)
+        again.send_data()
+        self.assertEqual(len(again.frames()), 1)
+
+    def test_bound(self) -> None:
+        """Beyond the bound the oldest is forgotten and counted; the newest always works."""
+        self.assertEqual(MAX_RESERVATIONS, 16_384)
+        self.patch(udp, "MAX_RESERVATIONS", 3)
+        clients = [self.kit.client(name) for name in ("ann", "bob", "cy", "dan")]
+        self.assertEqual(self.kit.listener.reservation_count, 3)
+        self.assertEqual(self.kit.counters.refused["reservations"], 1)
+        for client in clients:
+            client.send_data()
+        self.assertEqual(self.kit.counters.packets_rejected["sid"], 1)
+        self.assertIsNone(self.kit.node.registry.find_user("ann"))
+        self.assertIsNotNone(self.kit.node.registry.find_user("dan"))
+
+    def test_draining(self) -> None:
+        """A node that is going down lets nobody in, and says nothing."""
+        client = self.kit.client()
+        self.kit.node.reception.is_draining = True
+        client.send_data()
+        self.kit.settle()
+        self.assertEqual((len(self.kit.node.registry), self.kit.bytes_out), (0, 0))
+
+    def test_full(self) -> None:
+        """A node that is full does not let the session live."""
+        kit = UdpKit(Config(session=SessionConfig(max_connections=1)))
+        kit.node.connect()
+        client = kit.client()
+        client.send_data()
+        self.assertEqual(client.frames(), [])
+        self.assertEqual((len(kit.node.registry), kit.counters.refused["max_connections"]), (0, 1))
+
+
+class ResumeTests(SynchronousTestCase):
+    """A session that goes on over UDP."""
+
+    def setUp(self) -> None:
+        """A user who has lost a TCP connection; three pushes were sent to it, two came while it was away."""
+        self.kit = UdpKit()
+        self.tcp = self.kit.node.sign_in("ann", acks=True)
+        for number in range(3):
+            self.push(number)
+        self.tcp.lose()
+        self.push(3)
+        self.push(4)
+
+    def push(self, number: int) -> None:
+        """Push a number."""
+        session = self.kit.node.registry.find_user("ann")
+        assert session is not None
+        session.push(2, 1, bytes((number,)), True)
+        self.kit.settle()
+
+    def pushed(self, client: UdpClient) -> list[int]:
+        """Numbers that came."""
+        return [frame.payload[0] for frame in client.frames() if frame.ver == 2]
+
+    def test_with_count(self) -> None:
+        """A client that says what it has received gets the rest, once and in order."""
+        client = self.kit.client("ann", self.tcp.sid, received=2)
+        self.assertEqual(client.sid.hex(), self.tcp.sid)
+        client.send_data()
+        self.assertEqual(self.pushed(client), [2, 3, 4])
+
+    def test_without_count(self) -> None:
+        """A client that does not say gets what came while it was away."""
+        client = self.kit.client("ann", self.tcp.sid)
+        client.send_data()
+        self.assertEqual(self.pushed(client)[-2:], [3, 4])
+
+    def test_not_theirs(self) -> None:
+        """Another user's session, or one that nobody has, is passed over: the client gets a new one."""
+        for user_id, sid in (("bob", self.tcp.sid), ("ann", "00" * 16)):
+            client = self.kit.client(user_id, sid)
+            self.assertNotIn(client.sid.hex(), (self.tcp.sid, "00" * 16))
+
+    def test_over_a_live_udp_session(self) -> None:
+        """A UDP client that asks for secrets anew goes on in its session; the old secrets work until the new do."""
+        old = self.kit.client("ann", self.tcp.sid, received=5)
+        old.send_data()
+        old.frames()
+        new = self.kit.client("ann", self.tcp.sid, received=5)
+        old.send_data()
+        self.assertEqual([frame.cmd for frame in old.frames()], [CoreCommand.PING])
+        new.send_data()
+        self.assertEqual(len(self.kit.node.registry), 1)
+        self.push(5)
+        sealed = [packet for packet, _ in self.kit.socket.packets[-1:]]
+        self.assertEqual(new.codec.open(sealed[0]).content[-1:], b"\x05")
+
+
+class RejectionTests(SynchronousTestCase):
+    """Whatever does not open is counted and never answered."""
+
+    def setUp(self) -> None:
+        """A client whose session is live."""
+        self.kit = UdpKit()
+        self.client = self.kit.client()
+        self.client.send_data()
+        self.client.frames()
+        self.sent = self.kit.bytes_out
+
+    def check(self, datagram: bytes, reason: str) -> None:
+        """Send `datagram`: it must be counted under `reason` and cause not one byte."""
+        before = self.kit.counters.packets_rejected[reason]
+        self.client.send_packet(datagram)
+        self.kit.settle()
+        self.assertEqual((reason, self.kit.counters.packets_rejected[reason]), (reason, before + 1))
+        self.assertEqual((reason, self.kit.bytes_out), (reason, self.sent))
+
+    def test_reasons(self) -> None:
+        """Each way of being wrong has its own counter."""
+        good = self.client.codec.seal(PacketKind.DATA, b"x" * 20)
+        self.check(b"", "short")
+        self.check(good[:41], "short")
+        self.check(good + bytes(1400), "long")
+        self.check(good[:1] + b"\x02" + good[2:], "version")
+        self.check(b"\x63" + good[1:], "kind")
+        self.check(good[:2] + bytes(16) + good[18:], "sid")
+        self.check(good[:-1] + bytes((good[-1] ^ 1,)), "seal")
+        self.check(good[:18] + bytes(8) + good[26:], "old")
+
+    def test_replayed(self) -> None:
+        """A packet that somebody recorded does nothing the second time, wherever it comes from."""
+        packet = self.client.codec.seal(PacketKind.DATA, b"")
+        self.client.send_packet(packet)
+        self.client.address = ("203.0.113.9", 9)
+        self.check(packet, "replayed")
+        self.assertEqual(self.kit.counters.address_changes, 0)
+
+    def test_unexpected(self) -> None:
+        """A reliable packet before the SYN makes no sense and is not answered."""
+        self.check(self.client.codec.seal(PacketKind.DAT, b"\0\0\0\1\0\0\0\1x"), "unexpected")
+
+    def test_not_alive(self) -> None:
+        """What does not open keeps nobody alive."""
+        for _ in range(12):
+            self.kit.node.advance(1)
+            self.client.send_packet(bytes((1, 1)) + self.client.sid + bytes(40))
+        self.assertEqual(self.kit.counters.closes["udp", "idle"], 1)
+
+    def test_our_bug(self) -> None:
+        """An unexpected error is logged and costs one packet, not the port."""
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        self.patch(udp, "packet_sid", fail)
+        self.client.send_data()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_bytes_are_counted(self) -> None:
+        """What comes for a session, or could be, is counted as received."""
+        before = self.kit.counters.transports["udp"].bytes_received
+        packet = self.client.codec.seal(PacketKind.DATA, b"")
+        self.client.send_packet(packet)
+        self.assertEqual(self.kit.counters.transports["udp"].bytes_received - before, len(packet))
+
+
+class EndTests(SynchronousTestCase):
+    """Sessions that are over."""
+
+    def setUp(self) -> None:
+        """A client that was sent away and has not heard of it."""
+        self.kit = UdpKit()
+        self.client = self.kit.client()
+        self.client.send_data()
+        self.client.frames()
+        self.kit.node.registry.kick("ann", "go")
+        self.last = self.client.packets()
+
+    def test_told(self) -> None:
+        """It is told by GOODBYE, and by RST with the same code and text."""
+        data, rst = self.last
+        self.assertEqual(decode_goodbye(data.content[12:]), (CloseReason.KICKED.code, "go"))
+        self.assertEqual((rst.kind, rst.content), (PacketKind.RST, CloseReason.KICKED.code.to_bytes(2, "big") + b"go"))
+
+    def test_told_again(self) -> None:
+        """Each packet that it still sends is answered by one RST where it is now, and an RST by nothing."""
+        self.client.address = ("203.0.113.9", 9)
+        for _ in range(3):
+            self.client.send_data()
+            (rst,) = self.client.packets(self.client.address)
+            self.assertEqual((rst.kind, rst.content[:2]), (PacketKind.RST, CloseReason.KICKED.code.to_bytes(2, "big")))
+        self.client.send(PacketKind.RST, b"\x0f\xa0")
+        self.assertEqual(self.client.packets(), [])
+
+    def test_forgotten(self) -> None:
+        """After a while it is forgotten and told nothing any more."""
+        self.kit.node.advance(REMEMBER_SECONDS + 0.1)
+        self.client.send_data()
+        self.assertEqual(self.client.packets(), [])
+        self.assertEqual(self.kit.counters.packets_rejected["sid"], 1)
+
+
+class SocketTests(SynchronousTestCase):
+    """The datagram socket."""
+
+    def setUp(self) -> None:
+        """A UDP port."""
+        self.kit = UdpKit()
+
+    def test_buffers(self) -> None:
+        """Large buffers are asked of the kernel, and what it grants is known."""
+        self.assertEqual(self.kit.socket.asked, [SOCKET_BUFFER_BYTES] * 2)
+        listener = self.kit.listener
+        self.assertEqual((listener.receive_buffer_bytes, listener.send_buffer_bytes), (425_984, 425_984))
+
+    def test_not_sent(self) -> None:
+        """What the kernel does not take is dropped and counted, by what it said."""
+        client = self.kit.client()
+        cases = {
+            "socket_full": BlockingIOError(errno.EAGAIN, "full"),
+            "unreachable": OSError(errno.EHOSTUNREACH, "no route"),
+        }
+        for reason, error in cases.items():
+            self.kit.socket.error = error
+            client.send_data()
+            self.kit.settle()
+            self.assertEqual((reason, self.kit.counters.packets_dropped[reason]), (reason, 1))
+        self.assertEqual(self.kit.counters.transports["udp"].bytes_sent, 0)
+
+    def test_sent(self) -> None:
+        """What it takes is counted."""
+        client = self.kit.client()
+        client.send_data()
+        client.frames()
+        self.assertEqual(self.kit.counters.transports["udp"].bytes_sent, self.kit.bytes_out)
+
+    def test_closed(self) -> None:
+        """When the port is closed nothing is sent and nothing raises."""
+        client = self.kit.client()
+        client.send_data()
+        self.kit.listener.stopProtocol()
+        self.kit.settle()
+        self.assertEqual((self.kit.bytes_out, self.kit.counters.packets_dropped), (0, {}))
+
+    def test_command(self) -> None:
+        """A client uses commands like everybody; what is refused is answered."""
+        client = self.kit.client()
+        client.send_data(Command.GROUP_JOIN, b"no such group", ver=1)
+        (answer,) = client.frames()
+        self.assertEqual((answer.status, answer.cmd), (Status.BAD, Command.GROUP_JOIN))
+        self.assertNotEqual(decode_error(answer.payload)[1], "")
+
+    def test_sign_in_again(self) -> None:
+        """HELLO has no place here: a UDP client has signed in by asking for its secrets."""
+        client = self.kit.client()
+        client.send_data(CoreCommand.HELLO, b"{}", CORE_VER)
+        (answer,) = client.frames()
+        self.assertEqual(answer.status, Status.BAD)
+
+    def test_identity(self) -> None:
+        """The session has the claims that the endpoint page found."""
+        secrets = self.kit.listener.reserve(Identity("ann", {"level": 3}), "")
+        client = UdpClient(self.kit, secrets)
+        client.send_data()
+        session = self.kit.node.registry.find_user("ann")
+        assert session is not None
+        self.assertEqual(session.user.claims, {"level": 3})
