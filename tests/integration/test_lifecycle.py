@@ -120,6 +120,7 @@ class StopTests(SynchronousTestCase):
             daemon.process.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.process.wait(15), 0)
             self.assertLess(time.monotonic() - started, 3)
+            client.close()
 
     def test_sighup(self) -> None:
         """A reload applies new limits to whoever comes afterwards; a wrong file changes nothing."""
@@ -129,11 +130,18 @@ class StopTests(SynchronousTestCase):
             daemon.config_path.write_text(text.replace("20.0", "7.0"))
             daemon.process.send_signal(signal.SIGHUP)
             self.wait_for(daemon, "configuration reloaded")
-            self.assertEqual(TcpClient(daemon).hello("ann")["heartbeat_seconds"], 7.0)
+            self.assertEqual(self.heartbeat_of(daemon), 7.0)
             daemon.config_path.write_text(text.replace("20.0", '"never"'))
             daemon.process.send_signal(signal.SIGHUP)
             self.wait_for(daemon, "nothing changed")
-            self.assertEqual(TcpClient(daemon).hello("bob")["heartbeat_seconds"], 7.0)
+            self.assertEqual(self.heartbeat_of(daemon), 7.0)
+
+    def heartbeat_of(self, daemon: Daemon) -> float:
+        """What a client that comes now is told."""
+        client = TcpClient(daemon)
+        heartbeat_seconds: float = client.hello("ann")["heartbeat_seconds"]
+        client.close()
+        return heartbeat_seconds
 
     def wait_for(self, daemon: Daemon, text: str) -> None:
         """Wait until the log has `text`."""

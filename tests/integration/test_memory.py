@@ -112,8 +112,8 @@ class StalledMemberTests(SynchronousTestCase):
                 latencies += [at - started for at in reader.drain(pushed)]
                 peak = max(peak, daemon.memory_bytes())
             closes = daemon.metric('meshrelay_closes_total{reason="slow_consumer",transport="tcp"}')
-            for member in members:
-                member.close()
+            for client in [sender, *members]:
+                client.close()
         return peak - memory, statistics.quantiles(latencies, n=100)[98], str(closes)
 
     def test_a_stalled_member(self) -> None:
