@@ -5,6 +5,7 @@ link       `IDownlink` and `IConnection` without a socket
 builders   users and sessions in one call
 node       a whole node without ports, and clients that talk to it
 contracts  what every codec, downlink and subscriber must promise, as checks
+
 network    a seeded bad network between two pure machines, on a virtual clock
 =========  ========================================================================
 """

@@ -257,7 +257,7 @@ class BadNetworkTests(TestCase):
         await self.stream(MESSAGES, 4000)
         await self.all_received(MESSAGES, 30)
         self.assertGreater(self.proxy.there.counters["lost"], 10)
-        self.assertGreater(self.proxy.back.counters["duplicated"], 1)
+        self.assertGreater(self.proxy.back.counters["duplicated"], 0)
 
     async def test_latency(self) -> None:
         """At 5 % loss 99 of 100 messages pass both legs within four round trips of each leg."""
@@ -407,6 +407,20 @@ class AttackTests(SynchronousTestCase):
         self.assertEqual(daemon.metric("meshrelay_address_changes_total"), 0)
         self.assert_silent(forgers)
         self.assertEqual(ann.ask(0, 2, b"still"), b"still")
+
+    def test_withheld_packets(self) -> None:
+        """A genuine packet that somebody held back and sends later from elsewhere is taken, but moves nothing."""
+        daemon = self.start()
+        ann = self.connect(daemon, "ann")
+        withheld = [ann.seal(1, pack(0, 0, 2, 0, b"x")) for _ in range(100)]
+        ann.ask(0, 2, b"newer")
+        forger = self.make_socket()
+        for packet in withheld:
+            forger.sendto(packet, daemon.address("udp"))
+        self.assertEqual(ann.ask(0, 2, b"still"), b"still")
+        self.assertEqual(daemon.metric("meshrelay_address_changes_total"), 0)
+        self.assertEqual(rejected(daemon), {})
+        self.assert_silent([forger])
 
     def test_an_unproved_address(self) -> None:
         """Three times what came from a new address goes there, no more; all of it again once it has answered."""
