@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 from meshrelay.model import CloseReason, Group, User
@@ -348,7 +349,7 @@ class IMeshRelay(Interface):
         """Call ``callback(user)`` when a session is over for good."""
 
 
-class IMeshRelayApp(Interface):
+class IMeshRelayApp(IPlugin):
     """A Twisted plugin that is set up with each node, like the module that [app] names."""
 
     def setup(relay: IMeshRelay) -> None:

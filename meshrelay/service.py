@@ -101,6 +101,11 @@ def _connection_rules(session: SessionConfig, open_files: int) -> ConnectionRule
     )
 
 
+def _websocket_rules(config: Config) -> WebSocketRules:
+    handshake_seconds = min(HANDSHAKE_SECONDS, config.session.hello_timeout_seconds)
+    return WebSocketRules(tuple(config.auth.allowed_origins), handshake_seconds)
+
+
 class Node(Service):
     """One node: everything built in `__init__`, opened by `startService`, drained by `stopService`."""
 
@@ -208,7 +213,7 @@ class Node(Service):
         parts = StreamParts(self._turn, self._alarms, limits, self.counters, session.max_payload_bytes)
         accept = self.reception.accept
         origins = tuple(self.config.auth.allowed_origins)
-        websocket_rules = WebSocketRules(origins, min(HANDSHAKE_SECONDS, session.hello_timeout_seconds))
+        websocket_rules = _websocket_rules(self.config)
         self.places.listen_stream("tcp", listen.tcp, TcpFactory(accept, parts))
         self.places.listen_datagram("udp", listen.udp, self._udp)
         self._websockets = NodeWebSocketFactory(accept, parts, websocket_rules, self._reactor)
@@ -239,7 +244,7 @@ class Node(Service):
         if self.config.auth.mode == "open":
             self._log.warn("auth.mode is open: everybody is who they say; set it to token before others can connect")
         if warning := short_secret_warning(self.config.auth):
-            self._log.warn("{warning}", warning=warning)
+            self._log.warn("{problem}", problem=warning)
         http = self.config.listen.http
         udp = self.config.listen.udp
         if http and udp and not parse_udp_place(udp).is_loopback:
@@ -268,7 +273,8 @@ class Node(Service):
         if self._site is not None and self._websockets is not None:
             origins = tuple(config.auth.allowed_origins)
             self._site.set_sign_in(self.authenticator, origins)
-            self._websockets.set_allowed_origins(origins)
+            self._websockets.set_rules(_websocket_rules(config))
+        self._udp.set_reservation_seconds(config.session.hello_timeout_seconds)
         self.reception.rules = rules._replace(max_payload_bytes=self.config.session.max_payload_bytes)
         self.registry.set_limits(self._registry_limits(config.session, rules))
         self._log.info("configuration reloaded")

@@ -48,8 +48,11 @@ class SignalTests(SynchronousTestCase):
         """A node that runs; its ports are off."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.before = signal.getsignal(signal.SIGTERM)
         self.patch(service, "raise_open_files_limit", lambda: 1000)
-        self.observer: Any = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        self.observer = EventLoggingObserver()
+        globalLogPublisher.addObserver(self.observer)
+        self.addCleanup(globalLogPublisher.removeObserver, self.observer)
         self.reactor = SignalReactor()
         top: MultiService = make_service(Config(), self.reactor)
         self.node: Any = top.getServiceNamed("node")
@@ -79,10 +82,9 @@ class SignalTests(SynchronousTestCase):
 
     def test_only_when_running(self) -> None:
         """Handlers are set when the reactor runs: it sets its own just before, and they must not win."""
-        before = signal.getsignal(signal.SIGTERM)
-        self.assertEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertEqual(signal.getsignal(signal.SIGTERM), self.before)
         self.run_reactor()
-        self.assertNotEqual(signal.getsignal(signal.SIGTERM), before)
+        self.assertNotEqual(signal.getsignal(signal.SIGTERM), self.before)
 
     def test_not_inside_a_turn(self) -> None:
         """A signal is acted on in a turn of the reactor, never in the middle of whatever runs."""
@@ -92,14 +94,20 @@ class SignalTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.reactor.stops, 1)
 
-    def test_first(self) -> None:
-        """The first SIGTERM or SIGINT stops the reactor, which drains the node; the log names the signal."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.setUp()
-            self.run_reactor()
-            self.send(number)
-            self.assertEqual((number, self.reactor.stops), (number, 1))
-            self.assertIn(f"{number.name}: stopping", self.log())
+    def stop_by(self, number: signal.Signals) -> None:
+        """Check that one signal stops the node in order."""
+        self.run_reactor()
+        self.send(number)
+        self.assertEqual(self.reactor.stops, 1)
+        self.assertIn(f"{number.name}: stopping", self.log())
+
+    def test_sigterm(self) -> None:
+        """SIGTERM stops the reactor, which drains the node; the log names the signal."""
+        self.stop_by(signal.SIGTERM)
+
+    def test_sigint(self) -> None:
+        """So does Ctrl-C."""
+        self.stop_by(signal.SIGINT)
 
     def test_second(self) -> None:
         """The second one does not wait for clients, and does not stop the reactor again, which would raise."""

@@ -27,6 +27,7 @@ __all__ = ["COMMANDS", "main"]
 #: Name of the subcommand -> its module.
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "ca": "meshrelay.cli.ca",
         "chat": "meshrelay.cli.chat",
         "check-config": "meshrelay.cli.check_config",
         "default-config": "meshrelay.cli.default_config",

@@ -170,7 +170,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     insecure: Annotated[bool, _key('true allows mode "open" beyond loopback')] = False
     allowed_origins: Annotated[
         tuple[Origin, ...],
-        _key('origins of web pages that may open a WebSocket, "*" = any', empty="same host"),
+        _key('origins of web pages that may open a WebSocket, "*" = any', empty="same host", reload=True),
     ] = ()
 
 

@@ -93,7 +93,10 @@ class IDirectory(Interface):
         """Send a token through the directory and wait for it. Fires when it came back: delivery works."""
 
     def watch_lost(callback: Callable[[], object]) -> None:
-        """Call `callback` each time data were lost, or the directory is back after it was away. What it raises is logged."""
+        """Call `callback` each time data were lost, or the directory is back after it was away.
+
+        What it raises is logged.
+        """
 
     def statistics() -> dict[str, int]:
         """Counters for the metrics page."""

@@ -7,6 +7,7 @@ one. Every Deferred has fired when it is returned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from random import Random
 from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
@@ -30,7 +31,7 @@ T = TypeVar("T")
 class MemoryDirectory:
     """`IDirectory` without a server.
 
-    :param random_bytes: as `os.urandom`; names the life of the data.
+    :param random: names the life of the data.
     """
 
     #: Nothing is forgotten but what is lost.
@@ -39,12 +40,12 @@ class MemoryDirectory:
     def __init__(
         self,
         clock: IReactorTime,
-        random_bytes: Callable[[int], bytes],
+        random: Random,
         options: DirectoryOptions = DirectoryOptions(),  # noqa: B008  (frozen)
     ) -> None:
         self._table = DirectoryTable(clock, options)
-        self._random_bytes = random_bytes
-        self._epoch = random_bytes(8).hex()
+        self._random = random
+        self._epoch = self._random_name()
         self._watchers = LossWatchers()
         self._is_stopped = False
         self.lease_seconds = options.lease_seconds
@@ -60,7 +61,7 @@ class MemoryDirectory:
     def clear(self) -> None:
         """Forget everything, as a restart would, and tell the watchers."""
         self._table.clear()
-        self._epoch = self._random_bytes(8).hex()
+        self._epoch = self._random_name()
         self._watchers.notify()
 
     def register_node(self, record: NodeRecord) -> Deferred[bool]:
@@ -120,6 +121,9 @@ class MemoryDirectory:
     def statistics(self) -> dict[str, int]:
         """As `IDirectory.statistics`."""
         return {**self._table.statistics(), "losses": self._watchers.losses}
+
+    def _random_name(self) -> str:
+        return f"{self._random.getrandbits(64):016x}"
 
     def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         if self._is_stopped:

@@ -30,7 +30,7 @@ MAX_GROUP_ID_CHARACTERS = 64
 MAX_PLACES = 32
 #: Settings of one group: a node reads them when it makes a replica.
 MAX_SETTINGS_BYTES = 4096
-#: Stamps are compared by Lua inside Redis, whose numbers hold whole ones up to here. In microseconds that is the year 2255.
+#: Stamps are compared by Lua inside Redis, whose numbers are exact up to here: in microseconds that is the year 2255.
 MAX_STAMP = (1 << 53) - 1
 
 

@@ -8,7 +8,7 @@ a million users stops nobody.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -111,7 +111,7 @@ class DirectoryTable:
         held = self._held(record.user_id)
         displaced = None
         if held is None:
-            if record.user_id not in self._users and self._is_full(len(self._users), self._options.max_users):
+            if record.user_id not in self._users and self._is_full(self._users, self._options.max_users):
                 self._refuse("users", self._options.max_users)
         elif held.is_same_session(record):
             record = held if held.is_newer_than(record) else record
@@ -147,7 +147,7 @@ class DirectoryTable:
         self._drop_dead_nodes(group_id)
         group = self._groups.get(group_id)
         if group is None:
-            if self._is_full(len(self._groups), self._options.max_groups):
+            if self._is_full(self._groups, self._options.max_groups):
                 self._refuse("groups", self._options.max_groups)
             group = self._groups[group_id] = _Group(settings)
         group.leases[node_id] = lease
@@ -182,6 +182,8 @@ class DirectoryTable:
         self._lease_of(node_id)
         newer = []
         for record in users:
+            if record.node_id != node_id:
+                raise ValueError(f"a user of node {record.node_id} in the refresh of node {node_id}")
             try:
                 self.claim_user(record)
             except UserTakenOver as error:
@@ -247,13 +249,10 @@ class DirectoryTable:
             raise NodeUnknown(node_id)
         return lease
 
-    def _is_full(self, size: int, limit: int) -> bool:
-        # Only one step before the bound is worth the sweep; what it frees may be of the other kind, then it is full.
-        if size < limit:
-            return False
-        before = len(self._users), len(self._groups)
-        self._sweep(_SWEEP_AT_BOUND)
-        return (len(self._users), len(self._groups)) == before
+    def _is_full(self, entries: Sized, limit: int) -> bool:
+        if len(entries) >= limit:
+            self._sweep(_SWEEP_AT_BOUND)
+        return len(entries) >= limit
 
     def _refuse(self, what: str, limit: int) -> None:
         self._refused_full += 1

@@ -175,7 +175,7 @@ class NodeLink:
         if current is None or strand is current or current.is_dialer == strand.is_dialer:
             return True
         # Ours that was under way when theirs came up, or theirs that was: both dialled at the same time.
-        if strand.order > current.up_order:
+        if strand.order >= current.up_order:
             return True
         dialled_by_us = strand.is_dialer
         return (own_id < self.node_id) == dialled_by_us

@@ -12,7 +12,7 @@ this one dials is told by `keep`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,11 +22,11 @@ from twisted.logger import Logger
 
 from meshrelay.machine.backoff import Backoff
 from meshrelay.mesh.batches import BatchLimits, BatchSender
-from meshrelay.mesh.errors import LinkLost, LinkRefused
+from meshrelay.mesh.errors import LinkRefused
 from meshrelay.mesh.greeting import AcceptorGreeting, DialerGreeting, NodeIdentity
 from meshrelay.mesh.interfaces import Dial, INodeConnection, INodeLinkObserver, WritesOfTurn
 from meshrelay.mesh.link import LinkState, NodeLink
-from meshrelay.mesh.strand import Strand, StrandOptions, StrandState
+from meshrelay.mesh.strand import Strand, StrandOptions
 from meshrelay.wire.node import NONCE_BYTES, Hello, Refusal, Resume, decode_batch, encode_ack
 
 __all__ = ["Chance", "LinkOptions", "Links"]
@@ -92,10 +92,11 @@ class Links:
         self._strands: set[Strand] = set()
         self._greeting_count = 0
         self._order = 0
-        self._stopped: Deferred[None] | None = None
+        self._is_stopped = False
+        self._waiting_for_end: list[Deferred[None]] = []
         self.refused: Counter[str] = Counter()
 
-    def __iter__(self) -> iter[NodeLink]:  # type: ignore[valid-type]
+    def __iter__(self) -> Iterator[NodeLink]:
         """All links, up or not."""
         return iter(list(self._links.values()))
 
@@ -118,7 +119,7 @@ class Links:
         link = self._links.get(node_id)
         if link is not None:
             return link
-        if len(self._links) >= self._options.max_links or self._stopped is not None:
+        if len(self._links) >= self._options.max_links or self._is_stopped:
             raise LinkRefused(Refusal.BUSY, f"{self.identity.node_id} takes no more links")
         options = self._options
         # 0 is "none yet".
@@ -146,15 +147,16 @@ class Links:
 
         :returns: fires when the last connection is closed.
         """
-        if self._stopped is None:
-            self._stopped = Deferred()
-            for node_id in list(self._links):
-                self.forget(node_id)
-            for strand in list(self._strands):
-                strand.close(Refusal.CLOSED, f"{self.identity.node_id} stops")
-            if not self._strands:
-                self._stopped.callback(None)
-        return self._stopped if self._stopped.called else _follow(self._stopped)
+        self._is_stopped = True
+        for node_id in list(self._links):
+            self.forget(node_id)
+        for strand in list(self._strands):
+            strand.close(Refusal.CLOSED, f"{self.identity.node_id} stops")
+        if not self._strands:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        self._waiting_for_end.append(gone)
+        return gone
 
     def _nonce(self) -> bytes:
         return self._chance.random_bytes(NONCE_BYTES)
@@ -178,7 +180,7 @@ class Links:
 
     def accepted(self, connection: INodeConnection) -> None:
         """Another node connected to us."""
-        if self._greeting_count >= self._options.max_greetings or self._stopped is not None:
+        if self._greeting_count >= self._options.max_greetings or self._is_stopped:
             self.refused[Refusal.BUSY.name] += 1
             connection.abort("too many connections are being greeted")
             return
@@ -282,8 +284,10 @@ class Links:
     def strand_gone(self, strand: Strand) -> None:
         """See `meshrelay.mesh.strand.StrandOwner`."""
         self._strands.discard(strand)
-        if self._stopped is not None and not self._strands and not self._stopped.called:
-            self._stopped.callback(None)
+        if not self._strands:
+            waiting, self._waiting_for_end = self._waiting_for_end, []
+            for gone in waiting:
+                gone.callback(None)
 
     def _tell(self, what: str, call: Callable[[], object]) -> None:
         maybeDeferred(call).addErrback(
@@ -299,14 +303,3 @@ class Links:
             "greetings": self._greeting_count,
             "refused": sum(self.refused.values()),
         }
-
-
-def _follow(original: Deferred[None]) -> Deferred[None]:
-    """Return a Deferred of its own for each who waits."""
-    follower: Deferred[None] = Deferred()
-
-    def fired(result: None) -> None:
-        follower.callback(None)
-
-    original.addCallback(fired)
-    return follower

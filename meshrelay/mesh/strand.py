@@ -125,7 +125,6 @@ class Strand:
     :param expected_node_id: who was dialled; None = whoever is there.
     :param order: counts the strands of this node as they begin.
     :ivar peer: the other end, None until its Hello was accepted.
-    :ivar up_order: the `order` that a strand begun after this one came up at least has; 0 = not up.
     """
 
     _log = Logger()
@@ -147,6 +146,7 @@ class Strand:
         self._options = options
         self._expected_node_id = expected_node_id
         self.order = order
+        #: The `order` that a strand begun after this one came up at least has; 0 = not up.
         self.up_order = 0
         self.state = StrandState.GREETING
         self.peer: Hello | None = None
@@ -174,6 +174,11 @@ class Strand:
         return isinstance(self._greeting, DialerGreeting)
 
     @property
+    def is_silent(self) -> bool:
+        """True: two heartbeats passed without a word, so it may well be half-dead."""
+        return self.silent_ticks >= 2 * _TICKS_PER_HEARTBEAT
+
+    @property
     def node_id(self) -> str:
         """Who is there; "" as long as nobody is accepted."""
         return self.peer.node_id if self.peer is not None else ""
@@ -181,7 +186,8 @@ class Strand:
     @property
     def address(self) -> str:
         """Where it is."""
-        return self._connection.peer
+        peer: str = self._connection.peer
+        return peer
 
     def start(self) -> None:
         """Take over the connection; the dialer says hello."""
@@ -213,10 +219,11 @@ class Strand:
         self._timer = self._clock.callLater(self._tick_seconds, self._tick)
 
     def _greeting_failed(self, failure: Failure) -> None:
-        if failure.check(LinkRefused):
-            self.refuse(failure.value)
-        elif failure.check(RemoteProtocolError):
-            self.refuse(LinkRefused(Refusal.PROTOCOL, str(failure.value)))
+        error = failure.value
+        if isinstance(error, LinkRefused):
+            self.refuse(error)
+        elif isinstance(error, RemoteProtocolError):
+            self.refuse(LinkRefused(Refusal.PROTOCOL, str(error)))
         elif not failure.check(LinkLost):
             self._log.failure("greeting {peer} failed", failure=failure, peer=self.address)
             self._connection.abort("internal error")
@@ -295,8 +302,9 @@ class Strand:
         return answer.addBoth(self._call_answered)
 
     def _call_failed(self, failure: Failure, name: str) -> bytes:
-        if failure.check(CallFailed):
-            return encode_call_answer(failure.value.status, failure.value.text)
+        error = failure.value
+        if isinstance(error, CallFailed):
+            return encode_call_answer(error.status, error.text)
         self._log.failure("call {name} of {node} failed", failure=failure, name=name, node=self.node_id)
         return encode_call_answer(CallStatus.FAILED, "the log of the other node has it")
 
@@ -398,6 +406,10 @@ class Strand:
         # A clock that was set back in between must not give a negative round trip.
         self.rtt.add_sample(max(0.0, self._clock.seconds() - sent_at))
 
+    def abort(self, reason: str) -> None:
+        """Cut the connection without a word; the link will be dialled again."""
+        self._connection.abort(reason)
+
     def close(self, code: Refusal, text: str) -> None:
         """Say goodbye and close."""
         self.refuse(LinkRefused(code, text))
@@ -451,5 +463,3 @@ def _timed_out(result: object, seconds: float) -> object:
     if isinstance(result, Failure):
         raise CallFailed(CallStatus.TIMED_OUT, f"no answer within {seconds:g} seconds")
     return result
-
-

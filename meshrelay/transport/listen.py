@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from meshrelay.config.listening import parse_udp_place
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.transport.stream_link import shown_address
 
 __all__ = ["ListeningPlaces"]
 
@@ -80,4 +81,4 @@ def _shown(address: Any) -> str:
     if host is None:
         name = getattr(address, "name", "")
         return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+    return shown_address(host, address.port)

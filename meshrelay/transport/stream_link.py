@@ -18,7 +18,7 @@ from meshrelay.wire.commands import CORE_VER, CoreCommand, encode_goodbye
 from meshrelay.wire.frame import encode_push
 from meshrelay.wire.prepared import Batch
 
-__all__ = ["CLOSE_SECONDS", "StreamLink", "StreamParts", "goodbye_frame", "peer_of"]
+__all__ = ["CLOSE_SECONDS", "StreamLink", "StreamParts", "goodbye_frame", "peer_of", "shown_address"]
 
 #: How long a client may take to read what it is still owed, and to close its end.
 CLOSE_SECONDS = 5.0
@@ -43,7 +43,12 @@ def peer_of(transport: Any) -> str:
     """The address of the other end for logs: host:port, or the kind of address where it has none."""
     address = transport.getPeer()
     host = getattr(address, "host", None)
-    return f"{host}:{address.port}" if host is not None else type(address).__name__
+    return shown_address(host, address.port) if host is not None else type(address).__name__
+
+
+def shown_address(host: str, port: int) -> str:
+    """host:port, with the brackets that an IPv6 address needs in front of a port."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @implementer(IDownlink)

@@ -93,6 +93,10 @@ class UdpListener(DatagramProtocol):
             send=self.send_buffer_bytes,
         )
 
+    def set_reservation_seconds(self, seconds: float) -> None:
+        """How long a first packet may take from now on; for a configuration that was reloaded."""
+        self._parts = self._parts._replace(reservation_seconds=seconds)
+
     def reserve(self, identity: Identity, resume: str, received: int | None = None) -> UdpCredentials:
         """Make secrets for a client that was authenticated; its first packet makes the session live.
 

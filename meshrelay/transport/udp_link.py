@@ -14,6 +14,7 @@ most three times the bytes that came from it, until the client answers a PING th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ from meshrelay.machine.reliability import (
 )
 from meshrelay.model import CloseReason, Status
 from meshrelay.session.connection import Connection
-from meshrelay.transport.stream_link import CLOSE_SECONDS, goodbye_frame
+from meshrelay.transport.stream_link import CLOSE_SECONDS, goodbye_frame, shown_address
 from meshrelay.wire.commands import CORE_VER, CoreCommand, encode_error
 from meshrelay.wire.datagram import OpenedPacket, PacketCodec, PacketKind
 from meshrelay.wire.frame import Frame, encode_frame, encode_push, split_frames, whole_frames
@@ -100,6 +101,7 @@ class UdpLink:
         "_challenge",
         "_close_packet",
         "_ended",
+        "_held",
         "_is_reading_paused",
         "_is_scheduled",
         "_machine",
@@ -137,6 +139,8 @@ class UdpLink:
         self._machine: ReliabilityMachine | None = None
         self._pending: list[tuple[bytes, int]] = []
         self._pending_bytes = 0
+        #: Frames of the last reliable message that came after reading was paused; at most one message.
+        self._held: deque[Frame] = deque()
         self._is_scheduled = False
         self._is_reading_paused = False
         self._answers_by_data = False
@@ -153,7 +157,7 @@ class UdpLink:
     @property
     def peer(self) -> str:
         """See `IDownlink`."""
-        return f"{self.address[0]}:{self.address[1]}"
+        return shown_address(self.address[0], self.address[1])
 
     @property
     def queued_bytes(self) -> int:
@@ -360,6 +364,8 @@ class UdpLink:
                     self._challenge = b""
                     self._budget_bytes = None
                     self._schedule()
+                elif self._is_reading_paused and not self._answers_by_data:
+                    self._held.append(frame)
                 else:
                     connection.frame_received(frame)
         except RemoteProtocolError as error:
@@ -390,6 +396,8 @@ class UdpLink:
         self._take_events(machine)
 
     def _take_events(self, machine: ReliabilityMachine) -> None:
+        while self._held and not self._is_reading_paused and self.connection is not None:
+            self.connection.frame_received(self._held.popleft())
         while not self._is_reading_paused:
             event = machine.next_event()
             if event is None:
@@ -463,6 +471,7 @@ class UdpLink:
                 alarm.cancel()
         self._leave()
         self._machine = None
+        self._held.clear()
         self._pending = []
         self._pending_bytes = 0
         self._ended(self)

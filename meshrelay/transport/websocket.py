@@ -93,6 +93,11 @@ class WebSocketLink(StreamLink):
         """See `IDownlink`."""
         self.outbox.send(encode_message(frame))
 
+    def websocket_closing(self) -> None:
+        """Write no more: nothing may follow a close frame (RFC 6455, section 5.5.1)."""
+        self.outbox.stop()
+        self._writer.release()
+
     def _everything_written(self, reason: CloseReason | None, text: str) -> None:
         self._writer.release()
         self._protocol.send_close(NORMAL_CLOSURE if reason is None else reason.code, text)
@@ -154,10 +159,21 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """See `Protocol`."""
-        self._parts.counters.transports["websocket"].bytes_received += len(data)
+        self._bytes_came(len(data))
+        super().dataReceived(data)
+        if self.state != self.STATE_OPEN and self._link is not None:
+            self._closing(self._link)
+
+    def _bytes_came(self, count: int) -> None:
+        self._parts.counters.transports["websocket"].bytes_received += count
         if self._link is not None and self._link.uplink is not None:
             self._link.uplink.heard()
-        super().dataReceived(data)
+
+    def _closing(self, link: WebSocketLink) -> None:
+        """The closing handshake has begun: by the client, by us, or by Autobahn when the client broke RFC 6455."""
+        link.websocket_closing()
+        if self.failedByMe:
+            self._break_off(MalformedFrame("a WebSocket frame that no client may send"))
 
     def onMessageBegin(self, isBinary: bool) -> None:
         """See Autobahn: a message begins."""
@@ -174,7 +190,9 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """See Autobahn: some bytes of a frame, unmasked."""
-        if self._decoder is not None and self._link is not None and self._link.uplink is not None:
+        # Autobahn goes on reading what it has refused, to find the answer to its close.
+        is_open = self.state == self.STATE_OPEN
+        if is_open and self._decoder is not None and self._link is not None and self._link.uplink is not None:
             self._bytes_received(self._link.uplink, self._decoder, payload)
 
     def onMessageFrameEnd(self) -> None:
@@ -248,9 +266,9 @@ class NodeWebSocketFactory(WebSocketServerFactory):
             tcpNoDelay=False,
         )
 
-    def set_allowed_origins(self, allowed_origins: tuple[str, ...]) -> None:
-        """Let pages of these origins open WebSockets from now on; for a configuration that was reloaded."""
-        self._rules = self._rules._replace(allowed_origins=allowed_origins)
+    def set_rules(self, rules: WebSocketRules) -> None:
+        """Use these from now on; for a configuration that was reloaded."""
+        self._rules = rules
 
     def buildProtocol(self, addr: Any) -> NodeWebSocketProtocol:
         """See `Factory`."""

@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from struct import Struct, error as struct_error
+from struct import Struct
+from struct import error as struct_error
 
 from meshrelay.errors import LocalProtocolError, MalformedFrame
 

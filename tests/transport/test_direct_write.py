@@ -248,7 +248,7 @@ class TwistedTests(SynchronousTestCase):
     def buffers(self) -> int:
         """Bytes in all places where we believe that Twisted keeps them."""
         connection = self.connection
-        return len(connection.dataBuffer) - connection.offset + sum(map(len, connection._tempDataBuffer))
+        return int(len(connection.dataBuffer) - connection.offset + sum(map(len, connection._tempDataBuffer)))
 
     def test_buffers(self) -> None:
         """What is written and not sent is in these buffers and nowhere else, and the length beside them is right."""

@@ -85,9 +85,7 @@ class ListeningPlacesTests(SynchronousTestCase):
     def test_udp_taken(self) -> None:
         """So is a taken UDP port."""
         self.reactor.taken = 7100
-        refused = self.assertRaises(
-            ConfigError, self.places.listen_datagram, "udp", "udp:7100", DatagramProtocol()
-        )
+        refused = self.assertRaises(ConfigError, self.places.listen_datagram, "udp", "udp:7100", DatagramProtocol())
         path, text = self.problem(refused)
         self.assertEqual(path, "listen.udp")
         self.assertIn("already in use", text)

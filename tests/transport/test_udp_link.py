@@ -17,7 +17,7 @@ from meshrelay.model import CloseReason, Status
 from meshrelay.testing.contracts import DownlinkUnderTest, check_downlink
 from meshrelay.transport.stream_link import CLOSE_SECONDS
 from meshrelay.transport.udp_link import UdpLink
-from meshrelay.wire.commands import Command, CoreCommand, decode_error, decode_goodbye
+from meshrelay.wire.commands import CoreCommand, decode_error, decode_goodbye
 from meshrelay.wire.datagram import MAX_DATAGRAM_BYTES, TO_CLIENT, TO_NODE, PacketCodec, PacketKind
 from meshrelay.wire.frame import Frame, encode_frame, encode_push, whole_frames
 from meshrelay.wire.hello import decode_welcome
@@ -178,7 +178,7 @@ class DataTests(SynchronousTestCase):
         self.assertEqual(self.client.packets(), [])
 
     def test_idle(self) -> None:
-        """A client that says nothing for 10 seconds is gone; one last RST tells it why, should it be there after all."""
+        """A client that says nothing for 10 seconds is gone; one last RST tells it why, should it still be there."""
         self.kit.node.advance(10.2)
         *_, rst = self.client.packets()
         self.assertEqual((rst.kind, rst.content[:2]), (PacketKind.RST, CloseReason.IDLE.code.to_bytes(2, "big")))
@@ -540,3 +540,13 @@ class PauseTests(SynchronousTestCase):
                 self.answers.waiting.pop(0).callback(b"")
         self.assertEqual((self.answers.ran, self.kit.counters.packets_dropped), (30, {}))
         self.assertEqual(len(messages(self.client)), 31)
+
+    def test_merged_commands(self) -> None:
+        """Nor is a command lost that shared a packet with many others, as small ones do."""
+        for number in range(30):
+            self.machine.send_message(encode_frame(2, 1, SLOW, number + 1, b""))
+        for _ in range(100):
+            self.client.exchange(1)
+            if self.answers.waiting:
+                self.answers.waiting.pop(0).callback(b"")
+        self.assertEqual((self.answers.ran, self.kit.counters.packets_dropped), (30, {}))

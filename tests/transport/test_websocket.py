@@ -10,6 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.model import CloseReason
 from meshrelay.testing.contracts import DownlinkUnderTest, check_downlink, check_stream_decoder
+from meshrelay.testing.node import make_node
+from meshrelay.transport.stream_link import StreamParts
 from meshrelay.transport.websocket import (
     MIN_MESSAGE_LIMIT_BYTES,
     NodeWebSocketFactory,
@@ -82,18 +84,20 @@ def frames_in(messages: Iterable[Message]) -> list[Frame]:
 class Client:
     """One WebSocket without a socket."""
 
-    def __init__(self, kit: StreamKit, rules: WebSocketRules | None = None, accept: Any = None) -> None:
+    def __init__(
+        self, kit: StreamKit, rules: WebSocketRules | None = None, accept: Any = None, parts: StreamParts | None = None
+    ) -> None:
         rules = rules or WebSocketRules((), 5.0)
         self.kit = kit
         self.stream = TcpStream()
-        self.factory = NodeWebSocketFactory(accept or kit.accept, kit.parts, rules, kit.clock)
+        self.factory = NodeWebSocketFactory(accept or kit.accept, parts or kit.parts, rules, kit.clock)
         self.protocol = self.factory.buildProtocol(None)
         self.protocol.makeConnection(self.stream)
 
     def shake_hands(self, headers: bytes = b"", request: bytes = REQUEST) -> bytes:
         """Send the opening handshake and return the answer's head."""
         self.protocol.dataReceived(request + headers + b"\r\n")
-        head = self.stream.value().partition(b"\r\n\r\n")[0]
+        head: bytes = self.stream.value().partition(b"\r\n\r\n")[0]
         self.stream.clear()
         return head
 
@@ -182,7 +186,7 @@ class HandshakeTests(SynchronousTestCase):
     def test_reloaded_origins(self) -> None:
         """Origins that were reloaded count for connections made from then on."""
         client = Client(self.kit)
-        client.factory.set_allowed_origins(("https://game.example",))
+        client.factory.set_rules(WebSocketRules(("https://game.example",), 5.0))
         later = client.factory.buildProtocol(None)
         stream = TcpStream()
         later.makeConnection(stream)
@@ -473,3 +477,44 @@ class SendingTests(SynchronousTestCase):
         self.link.close(CloseReason.KICKED, "go")
         self.assertEqual([message for message in self.client.messages() if message.opcode == CLOSE], [])
         self.assertIn("lose", self.client.stream.ends)
+
+
+class ClosingTests(SynchronousTestCase):
+    """What comes when the closing handshake has begun."""
+
+    def setUp(self) -> None:
+        """A client after its handshake."""
+        self.kit = StreamKit()
+        self.client = Client(self.kit)
+        self.client.shake_hands()
+        self.link, self.uplink = self.kit.links[0], self.kit.uplinks[0]
+
+    def test_broken_websocket(self) -> None:
+        """A client that breaks the WebSocket protocol has no say any more: neither that frame counts nor the next."""
+        self.client.send(bytes((0x82, 15)) + frame(b"one") + masked(frame(b"two")))
+        self.client.send(masked(frame(b"three")))
+        self.assertEqual(self.uplink.frames, [])
+        self.assertEqual(len(self.uplink.told), 1)
+        self.assertTrue(self.uplink.told[0].startswith("broken: "))
+
+    def test_nothing_behind_close(self) -> None:
+        """Nothing is sent behind a close frame, whoever began to close."""
+        for data in (bytes((0x82, 15)) + frame(b"one"), masked(pack("!H", 1000), CLOSE)):
+            client = Client(self.kit)
+            client.shake_hands()
+            client.send(data)
+            self.kit.links[-1].send_frame(frame(b"late"))
+            self.kit.links[-1].close(CloseReason.KICKED, "go")
+            self.assertEqual([message.opcode for message in client.messages()], [CLOSE])
+
+    def test_whole_node(self) -> None:
+        """A whole node closes such a client behind the close frame and counts why."""
+        node = make_node()
+        parts = self.kit.parts._replace(turn=node.turn, alarms=node.alarms, counters=node.counters)
+        client = Client(self.kit, accept=node.reception.accept, parts=parts)
+        client.shake_hands()
+        client.send(bytes((0x82, 15)) + frame(b"one"))
+        node.settle()
+        self.assertEqual([message.opcode for message in client.messages()], [CLOSE])
+        self.assertEqual(client.stream.ends, ["lose"])
+        self.assertEqual(node.counters.closes["websocket", "protocol_error"], 1)

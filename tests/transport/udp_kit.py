@@ -139,7 +139,7 @@ class UdpClient:
         self.send(PacketKind.DATA, encode_frame(ver, 0, cmd, request_id, payload))
 
     def packets(self, address: Address | None = None) -> list[OpenedPacket]:
-        """Open what came since the last call, to any address or to one; what was sealed by other secrets is not ours."""
+        """Open what came since the last call, to any address or to one; other secrets' packets are left out."""
         self.kit.settle()
         new = self.kit.socket.packets[self._read :]
         self._read += len(new)
