@@ -3,6 +3,7 @@
 ``check_config``    everything that is wrong with a configuration
 ``default_config``  the sample configuration, or its reference page
 ``token``           a JWT to try things with
+``ca``              a private CA and certificates for the links between nodes
 ``impair``          a bad network in front of any UDP or TCP port
 ``chat``            talk to a group, ``listen`` only reads it, ``send`` only writes to it
 ``ping``            how far away a node is

@@ -6,8 +6,8 @@
     meshrelay ca issue n1 --host n1.example.com  ca/n1.pem  ca/n1.key
 
 Each node gets ``ca.pem`` and its own two files (``[mesh] ca_file``, ``certificate_file``, ``key_file``). ``ca.key``
-stays where certificates are made. A certificate (X.509, RFC 5280) names its node by the URI that `meshrelay.mesh.tls` looks
-for, and its hosts for nodes that dial an address without knowing who is there.
+stays where certificates are made. A certificate (X.509, RFC 5280) names its node by the URI that `meshrelay.mesh.tls`
+looks for, and its hosts for nodes that dial an address without knowing who is there.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def check_name(name: str, what: str, limit: int = MAX_NAME_CHARACTERS) -> str:
 
     :raises ValueError: it is not; the text begins with `what`.
     """
-    if not 1 <= len(name) <= limit or not all("!" <= character <= "~" for character in name):
+    if not 1 <= len(name) <= limit or not (name.isascii() and name.isprintable()) or " " in name:
         raise ValueError(f"{what} must be 1 to {limit} printable ASCII characters without blanks")
     return name
 

@@ -127,7 +127,7 @@ class RedisDirectory:
 
     def register_node(self, record: NodeRecord) -> Deferred[bool]:
         """As `IDirectory.register_node`."""
-        answer = self._ask(self._scripts.register, record)
+        answer = self._ask(self._scripts.register, record, self._random_name())
         return answer.addCallback(self._scripts.read_register, record.node_id)
 
     def withdraw_node(self, node_id: str, incarnation: str) -> Deferred[bool]:

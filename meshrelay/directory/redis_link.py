@@ -124,8 +124,7 @@ class RedisLink:
 
     def when_up(self) -> Deferred[None]:
         """Fires when the link is up, at once if it is; `DirectoryUnavailable` when it is not to be had now."""
-        done: Deferred[None] = self.call(lambda protocol: None)
-        return done
+        return self.call(lambda protocol: None)
 
     def drop(self, why: str) -> None:
         """Give the connection up and make a new one. Calls in flight fail at once."""
@@ -144,7 +143,7 @@ class RedisLink:
         self._fail_waiting()
         if self._connection is None:
             return succeed(None)
-        closed = self._connection.protocol.whenDisconnected()
+        closed: Deferred[Any] = self._connection.protocol.whenDisconnected()
         self._connection.protocol.transport.abortConnection()
         return closed.addCallback(lambda _: None)
 
@@ -211,8 +210,9 @@ class RedisLink:
         self._up_since = self._clock.seconds()
         self._why_down = "connection lost"
         connection.protocol.whenDisconnected().addCallback(lambda _: self._lost())
-        self._serve_waiting(connection)
         self._on_change(True)
+        # Last: whoever is served may stop us.
+        self._serve_waiting(connection)
 
     def _failed(self, failure: Failure) -> None:
         if self._state is LinkState.STOPPED:
@@ -244,6 +244,7 @@ class RedisLink:
 
     def _wait(self) -> None:
         self._state = LinkState.WAITING
-        self._fail_waiting()
         self._retry = self._clock.callLater(self._backoff.next_delay(), self._open)
         self._on_change(False)
+        # Last: whoever is told may call us, or stop us.
+        self._fail_waiting()

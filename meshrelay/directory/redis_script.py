@@ -6,14 +6,14 @@ can run the scripts, too):
 ===============  ==========================================================================================
 epoch            random; made by whoever finds none
 nodes            hash: node ID -> what the node says of itself, JSON
-lease:NODE       incarnation of a living node; ends by itself
-user:USER        incarnation of the node, line feed, where the user is as JSON; ends by itself
-group:GROUP      hash: ``s`` -> settings in base64, ``n:NODE`` -> incarnation of that node; ends by itself
+lease:NODE       incarnation of a living node, blank, name of the lease; ends by itself
+user:USER        lease of the node, line feed, where the user is as JSON; ends by itself
+group:GROUP      hash: ``s`` -> settings in base64, ``n:NODE`` -> lease of that node; ends by itself
 ===============  ==========================================================================================
 
-An entry counts while the lease of its node has the incarnation that stands in the entry: the death of a node, or its
-new start, hides all its entries in one step. Every script answers with one string, as the client library takes one
-reactor turn for each string of a list.
+An entry counts while the lease of its node is the one that stands in the entry: the death of a node hides all its
+entries in one step, and they stay hidden when it comes back. Every script answers with one string, as the client
+library takes one reactor turn for each string of a list.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ return epoch
 _REGISTER = """
 local prefix, node, incarnation = ARGV[1], ARGV[2], ARGV[3]
 local held = redis.call('GET', KEYS[1])
-if held and held ~= incarnation then return 'used' end
+if held and string.sub(held, 1, #incarnation + 1) ~= incarnation .. ' ' then return 'used' end
 local limit = tonumber(ARGV[6])
 if redis.call('HEXISTS', KEYS[2], node) == 0 and redis.call('HLEN', KEYS[2]) >= limit then
   for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
@@ -61,13 +61,14 @@ if redis.call('HEXISTS', KEYS[2], node) == 0 and redis.call('HLEN', KEYS[2]) >= 
   end
   if redis.call('HLEN', KEYS[2]) >= limit then return 'full' end
 end
-redis.call('SET', KEYS[1], incarnation, 'PX', ARGV[5])
+redis.call('SET', KEYS[1], held or incarnation .. ' ' .. ARGV[7], 'PX', ARGV[5])
 redis.call('HSET', KEYS[2], node, ARGV[4])
 return held and 'renewed' or 'new'
 """
 
 _WITHDRAW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 'no' end
+local held = redis.call('GET', KEYS[1])
+if not held or string.sub(held, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then return 'no' end
 redis.call('DEL', KEYS[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 return 'yes'
@@ -86,7 +87,7 @@ end
 return table.concat(living, '\\n')
 """
 
-#: `held` of a user -> its JSON when the node lives, its incarnation matching.
+#: What is held about a user -> the same, decoded and as JSON, while the lease in it is the one of its node.
 _LIVING_USER = """
 local function living(held)
   if not held then return nil end
@@ -101,8 +102,8 @@ end
 _CLAIM = (
     _LIVING_USER
     + """
-local incarnation = redis.call('GET', KEYS[1])
-if not incarnation then return 'unknown' end
+local lease = redis.call('GET', KEYS[1])
+if not lease then return 'unknown' end
 local function is_newer(a, b)
   if a.stamp ~= b.stamp then return a.stamp > b.stamp end
   if a.sid ~= b.sid then return a.sid > b.sid end
@@ -125,7 +126,7 @@ for i = 3, #ARGV do
     end
   end
   if string.sub(answer, 1, 1) ~= '>' then
-    redis.call('SET', key, incarnation .. '\\n' .. json, 'PX', ARGV[2])
+    redis.call('SET', key, lease .. '\\n' .. json, 'PX', ARGV[2])
   end
   answers[#answers + 1] = answer
 end
@@ -180,8 +181,8 @@ _JOIN = (
     _LIVING_GROUP
     + """
 local node = ARGV[3]
-local incarnation = redis.call('GET', KEYS[1])
-if not incarnation then return 'unknown' end
+local lease = redis.call('GET', KEYS[1])
+if not lease then return 'unknown' end
 local answer = ''
 for i = 4, #ARGV, 2 do
   local key = ARGV[1] .. 'group:' .. ARGV[i]
@@ -190,7 +191,7 @@ for i = 4, #ARGV, 2 do
     settings, nodes = ARGV[i + 1], {}
     redis.call('HSET', key, 's', settings)
   end
-  if redis.call('HSET', key, 'n:' .. node, incarnation) == 1 then nodes[#nodes + 1] = node end
+  if redis.call('HSET', key, 'n:' .. node, lease) == 1 then nodes[#nodes + 1] = node end
   redis.call('PEXPIRE', key, ARGV[2])
   answer = '=' .. settings .. '\\n' .. table.concat(nodes, '\\n')
 end
@@ -249,8 +250,11 @@ class RedisScripts:
         """Name the life of the data; `candidate` becomes the name when there is none."""
         return ScriptCall(_EPOCH, [self.prefix + "epoch"], [candidate])
 
-    def register(self, record: NodeRecord) -> ScriptCall:
-        """Answered by `read_register`."""
+    def register(self, record: NodeRecord, lease_name: str) -> ScriptCall:
+        """Answered by `read_register`.
+
+        :param lease_name: names the lease if it is a new one.
+        """
         arguments: list[str | bytes | int] = [
             self.prefix,
             record.node_id,
@@ -258,6 +262,7 @@ class RedisScripts:
             msgspec.json.encode(record),
             self._lease_ms,
             self._max_nodes,
+            lease_name,
         ]
         return ScriptCall(_REGISTER, [self._lease(record.node_id), self.prefix + "nodes"], arguments)
 
@@ -322,7 +327,7 @@ class RedisScripts:
 
     def release(self, user_id: str, sid: str) -> ScriptCall:
         """Answered by yes or no."""
-        return ScriptCall(_RELEASE, [self._user(user_id)], [self.prefix, sid])
+        return ScriptCall(_RELEASE, [self._user(user_id)], [self.prefix, check_name(sid, "session ID")])
 
     def find_user(self, user_id: str) -> ScriptCall:
         """Answered by `read_user`."""
@@ -341,7 +346,7 @@ class RedisScripts:
 
     def leave(self, group_id: str, node_id: str) -> ScriptCall:
         """Answered by yes or no."""
-        return ScriptCall(_LEAVE, [self._group(group_id)], [self.prefix, node_id])
+        return ScriptCall(_LEAVE, [self._group(group_id)], [self.prefix, check_name(node_id, "node ID")])
 
     def find_group(self, group_id: str) -> ScriptCall:
         """Answered by `read_group`."""

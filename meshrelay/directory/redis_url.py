@@ -45,7 +45,8 @@ class RedisPlace:
 
 def is_redis_url(text: str) -> bool:
     """Whether `text` names a Redis directory, well-formed or not."""
-    return text.partition("://")[0] in _SCHEMES
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme in _SCHEMES
 
 
 def parse_redis_url(text: str) -> RedisPlace:
@@ -64,7 +65,11 @@ def _parse(text: str) -> RedisPlace:
     if not separator or scheme not in _SCHEMES:
         raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in _SCHEMES)}")
     # urlsplit sees no difference between a list of hosts and one strange host: the parts are all that is taken from it.
-    parts = urlsplit(f"//{rest}")
+    try:
+        parts = urlsplit(f"//{rest}")
+    except ValueError:
+        # Its own words may show the password.
+        raise ValueError("has hosts that cannot be read") from None
     if parts.query or parts.fragment:
         raise ValueError("has a query or a fragment, which mean nothing here")
     is_sentinel = scheme.endswith("+sentinel")
@@ -72,7 +77,9 @@ def _parse(text: str) -> RedisPlace:
     user, _, password = credentials.partition(":")
     service, db = _path(parts, is_sentinel)
     default_port = _SENTINEL_PORT if is_sentinel else _REDIS_PORT
-    names = hosts.split(",") if is_sentinel else [hosts]
+    names = hosts.split(",")
+    if len(names) > 1 and not is_sentinel:
+        raise ValueError("names several hosts, which needs redis+sentinel://")
     if len(names) > MAX_SENTINELS:
         raise ValueError(f"names {len(names)} Sentinels, allowed are {MAX_SENTINELS}")
     if user and not password:

@@ -22,6 +22,7 @@ from meshrelay.directory.records import (
     check_name,
     check_settings,
 )
+from meshrelay.model import check_user_id
 
 __all__ = ["DirectoryTable"]
 
@@ -92,6 +93,7 @@ class DirectoryTable:
 
     def withdraw_node(self, node_id: str, incarnation: str) -> bool:
         """As `IDirectory.withdraw_node`."""
+        check_name(node_id, "node ID")
         self._begin()
         lease = self._leases.get(node_id)
         if lease is None or lease.record.incarnation != incarnation:
@@ -126,6 +128,8 @@ class DirectoryTable:
 
     def release_user(self, user_id: str, sid: str) -> bool:
         """As `IDirectory.release_user`."""
+        check_user_id(user_id)
+        check_name(sid, "session ID")
         self._begin()
         held = self._held(user_id)
         if held is None or held.sid != sid:
@@ -135,6 +139,7 @@ class DirectoryTable:
 
     def find_user(self, user_id: str) -> UserRecord | None:
         """As `IDirectory.find_user`."""
+        check_user_id(user_id)
         self._begin()
         return self._held(user_id)
 
@@ -156,6 +161,8 @@ class DirectoryTable:
 
     def leave_group(self, group_id: str, node_id: str) -> bool:
         """As `IDirectory.leave_group`."""
+        check_group_id(group_id)
+        check_name(node_id, "node ID")
         self._begin()
         self._drop_dead_nodes(group_id)
         group = self._groups.get(group_id)
@@ -169,6 +176,7 @@ class DirectoryTable:
 
     def find_group(self, group_id: str) -> GroupRecord | None:
         """As `IDirectory.find_group`."""
+        check_group_id(group_id)
         self._begin()
         self._drop_dead_nodes(group_id)
         group = self._groups.get(group_id)

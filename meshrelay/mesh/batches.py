@@ -220,8 +220,7 @@ class BatchSender:
         # Who does not follow this numbering has got nothing of it.
         received = resume.received if resume.peer_epoch == self.epoch else 0
         if is_new_peer or received < self.acknowledged:
-            # Before anything was numbered, what waits is meant for whoever comes.
-            return self.restart() if self.last_number else 0
+            return self.restart()
         self.relinked(received)
         return 0
 

@@ -268,9 +268,13 @@ class Links:
             link.strand = None
             if link.state is not LinkState.STOPPED:
                 link.lost()
-            if link.is_announced:
-                link.is_announced = False
-                self._tell("link_down", partial(self._observer.link_down, link.node_id, reason))
+            is_taken_over = refused is not None and refused.code is Refusal.REPLACED and link.attempt is not None
+            if is_taken_over:
+                # Both dialled, and the other end was first to see that our connection is the one that stays.
+                return
+        if link.is_announced and link.strand is None:
+            link.is_announced = False
+            self._tell("link_down", partial(self._observer.link_down, link.node_id, reason))
 
     def _link_of_attempt(self, strand: Strand) -> NodeLink | None:
         return next((link for link in self._links.values() if link.attempt is strand), None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IAddress,
@@ -195,6 +195,8 @@ class PbConnection:
     :ivar why: the first reason that we had to end it.
     """
 
+    _log = Logger()
+
     def __init__(self, broker: BoundedBroker, lost_early: Callable[[PbConnection, str], None]) -> None:
         self._broker = broker
         self._lost_early = lost_early
@@ -230,11 +232,17 @@ class PbConnection:
             self._user.heard()
 
     def received(self, method: str, data: bytes) -> bytes | Deferred[bytes]:
-        """The other end calls."""
+        """The other end calls. Never raises, and the Deferred never fails."""
         if self._user is None:
             return b""
-        answer = self._user.received(method, data)
-        return answer.addCallback(self._answer) if isinstance(answer, Deferred) else self._answer(answer)
+        # PB would send the text of what is raised to the peer.
+        answer = maybeDeferred(self._user.received, method, data)
+        return answer.addCallbacks(self._answer, self._failed)
+
+    def _failed(self, failure: Failure) -> bytes:
+        self._log.failure("a call of {peer} failed", failure=failure, peer=self.peer)
+        self.abort("internal error")
+        return b""
 
     def _answer(self, answer: bytes) -> bytes:
         if self._is_paused:

@@ -45,7 +45,7 @@ from meshrelay.wire.node import (
 __all__ = ["Strand", "StrandOptions", "StrandOwner", "StrandState"]
 
 #: Silence is looked at this often in each heartbeat, so that a dead peer is known within dead_seconds.
-_TICKS_PER_HEARTBEAT = 2
+_TICKS_PER_HEARTBEAT = 4
 
 #: A ping may be late by this many times dead_seconds as long as anything else is heard.
 _PING_PATIENCE = 4
@@ -155,8 +155,8 @@ class Strand:
         self.silent_ticks = 0
         self._heard = False
         self._tick_seconds = options.heartbeat_seconds / _TICKS_PER_HEARTBEAT
-        # A peer that falls silent right behind a tick is seen one tick earlier than one that does so right before.
-        self._max_silent_ticks = max(2, round(options.dead_seconds / self._tick_seconds) - 1)
+        # One less, as a peer may fall silent right behind a tick, and one for ticks that come late.
+        self._max_silent_ticks = max(2, round(options.dead_seconds / self._tick_seconds) - 2)
         self._ticks = 0
         self._timer: IDelayedCall | None = None
         #: The tick at which it is too late; None = nothing is waited for.

@@ -1,16 +1,17 @@
 """TLS between nodes: files of certificates to what endpoints are wrapped in, and a peer's certificate to its node IDs.
 
 Both ends show a certificate of the one private CA, before a byte of Perspective Broker is read. What a certificate
-proves is a node ID: the URI ``urn:meshrelay:node:ID`` among its subject alternative names, compared letter by letter
-(a node ID may hold what no DNS name may, and case counts). Hosts are not looked at when the ID of the dialled node is
-known, because nodes move; who dials an address without knowing who is there names the host, and service-identity
-checks it as for any TLS server (RFC 9525).
+proves is a node ID: the URI ``meshrelay:node/ID`` among its subject alternative names, with ``%3A`` for a colon,
+compared letter by letter (a node ID may hold what no DNS name may, and case counts). Hosts are not looked at when the
+ID of the dialled node is known, because nodes move; who dials an address without knowing who is there names the host,
+and service-identity checks it as for any TLS server (RFC 9525).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -32,12 +33,13 @@ from meshrelay.errors import ConfigError, ConfigProblem
 __all__ = ["NODE_URI_PREFIX", "NodeCertificates", "is_private_way", "node_ids_of", "node_uri"]
 
 #: In front of the node ID.
-NODE_URI_PREFIX = "urn:meshrelay:node:"
+#: One colon and no host: service-identity (24.2) reads all URIs of a certificate and stumbles over others.
+NODE_URI_PREFIX = "meshrelay:node/"
 
 
 def node_uri(node_id: str) -> str:
     """Return the name that the certificate of a node must hold."""
-    return NODE_URI_PREFIX + node_id
+    return NODE_URI_PREFIX + quote(node_id, safe="")
 
 
 def node_ids_of(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ def node_ids_of(certificate: x509.Certificate) -> tuple[str, ...]:
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ()
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return tuple(uri[len(NODE_URI_PREFIX) :] for uri in uris if uri.startswith(NODE_URI_PREFIX))
+    return tuple(unquote(uri[len(NODE_URI_PREFIX) :]) for uri in uris if uri.startswith(NODE_URI_PREFIX))
 
 
 def is_private_way(address: IAddress, insecure: bool) -> bool:

@@ -6,7 +6,11 @@ builders            users and sessions in one call
 node                a whole node without ports, and clients that talk to it
 contracts           what every codec, downlink and subscriber must promise, as checks
 directory_contract  what every directory of a cluster must promise, as tests to mix in
-
-network             a seeded bad network between two pure machines, on a virtual clock
+memory_mesh         many nodes linked in memory, on one virtual clock, by a seed
+link_contract       what links between nodes must promise, as a check
+impairment          what a bad network does to datagrams and streams: loss, delay, rate, by a seed
+network             such a network between two pure machines, on a virtual clock
+udp_proxy           the same in front of a real UDP port
+tcp_proxy           the same in front of a real TCP port
 ==================  ========================================================================
 """

@@ -4,10 +4,13 @@ The case says how to open directories on one common store, how time passes and h
 tests then run on the table inside a node and on a real Redis server.
 """
 
+# trial declares no types for its assertions.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
@@ -308,6 +311,13 @@ class DirectoryContract(_Case):
             directory.join_group(GROUP, "node-a", bytes(MAX_SETTINGS_BYTES + 1)),
             directory.join_group("with blank", "node-a", b""),
             directory.join_group(GROUP, "", b""),
+            directory.leave_group(GROUP, ""),
+            directory.leave_group("", "node-a"),
+            directory.find_group("g" * 65),
+            directory.find_user(""),
+            directory.release_user("a" * 129, "sid"),
+            directory.release_user("ann", ""),
+            directory.withdraw_node("", "first"),
             directory.refresh("node-a", [make_user_record(node_id="node-b")], []),
         ):
             await self.failure_of(awaitable, ValueError)
@@ -381,10 +391,10 @@ class DirectoryContract(_Case):
         """A token comes back while the directory works, again and again, and on several nodes at once."""
         one, other = await self.two_nodes()
         for _ in range(3):
-            self.assertIsNone(await one.loopback("token"))
+            await one.loopback("token")
         first, second = one.loopback("same"), other.loopback("same")
-        self.assertIsNone(await first)
-        self.assertIsNone(await second)
+        await first
+        await second
 
     async def test_stop(self) -> None:
         """After the end every call fails at once, and stopping twice does no harm."""
@@ -392,7 +402,7 @@ class DirectoryContract(_Case):
         directory.start()
         await directory.register_node(make_node_record())
         await directory.stop()
-        calls: list[Callable[[], Deferred[object]]] = [
+        calls: list[Callable[[], Deferred[Any]]] = [
             directory.nodes,
             lambda: directory.find_user("ann"),
             lambda: directory.refresh("node-a", [make_user_record()], []),

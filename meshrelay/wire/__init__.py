@@ -8,6 +8,7 @@ hello           JSON bodies of HELLO
 prepared        frames of one turn, joined once for each way of writing them
 websocket       headers of outgoing WebSocket messages
 datagram        UDP packets: header, AEAD, replay window
+node            what nodes say to each other: greeting, batches, calls
 ==============  ==================================================================
 
 ::

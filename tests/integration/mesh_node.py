@@ -141,6 +141,10 @@ class MeshNode:
         """Fires when an event begins so."""
         return self.when(lambda: any(event.startswith(start) for event in self.events), seconds)
 
+    def when_message(self, payload: bytes) -> Deferred[None]:
+        """Fires when a message came back."""
+        return self.when(lambda: (2, payload) in self.messages)
+
     async def stop(self) -> None:
         """Close everything."""
         if self.port is not None:
@@ -190,7 +194,7 @@ def _main(settings: dict[str, Any]) -> None:
         node.dial(node_id, description)
     listening = node.listen(settings.get("listen", "tcp:0:interface=127.0.0.1"))
     listening.addCallback(lambda port: tell(f"ready {getattr(port.getHost(), 'port', 'unix')}"))
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.run()
 
 
 if __name__ == "__main__":
