@@ -6,7 +6,7 @@ returns something to wait for, the rest runs as a coroutine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
@@ -107,12 +107,3 @@ class Command:
 
 async def _wait_for(result: Any) -> bytes:
     return bytes(await result)
-
-
-def coroutine_of(waiting: Awaitable[Any]) -> Coroutine[Deferred[object], object, object]:
-    """Make one coroutine of anything that can be awaited."""
-
-    async def wait() -> object:
-        return await waiting
-
-    return wait()

@@ -28,6 +28,7 @@ class Session:
 
     __slots__ = (
         "_base",
+        "_has_gap",
         "_is_exact",
         "_left_at",
         "_replay",
@@ -55,6 +56,8 @@ class Session:
         self._left_at = 0
         #: Pushes before those that the present link counts.
         self._base = 0
+        #: A push was dropped on its way to the present link, and is in no count.
+        self._has_gap = False
 
     def __repr__(self) -> str:
         return f"<Session of {self.user.user_id!r}>"
@@ -91,6 +94,8 @@ class Session:
             for frame in frames:
                 self._replay.append(frame, 1)
             self._left_at = self._replay.last
+            if self._has_gap:
+                self._replay.break_off()
         elif self._replay is None:
             self._replay = ReplayBuffer(self._replay_limit_bytes)
             self._is_exact = False
@@ -109,15 +114,17 @@ class Session:
         knows_its_count = connection.link.transport_name == "udp" or acks
         recovered = False
         if self._is_exact and knows_its_count:
-            # A UDP client that does not say is sent all that it has not acknowledged.
-            count = received if received is not None else 0 if acks else replay.first
-            is_there = recovered = replay.acknowledge(count)
+            # A UDP client that does not say is sent all that it has not acknowledged, if all of it was kept.
+            is_counted = received is not None or acks
+            count = received or 0 if is_counted else replay.first
+            is_there = recovered = replay.acknowledge(count) and (is_counted or replay.is_whole)
         else:
             # Only what came while nobody was there is known to be missing.
             is_there = replay.acknowledge(self._left_at) and replay.is_whole
         frames = replay.frames() if is_there else []
         self._base = replay.first if is_there else received or 0
         self.has_acks = self._is_exact = acks
+        self._has_gap = False
         self._replay = None
         if acks:
             first = self._base if recovered else received or 0
@@ -133,9 +140,11 @@ class Session:
             self._replay.acknowledge(received)
 
     def pushes_dropped(self, count: int) -> None:
-        """A policy dropped `count` frames on the way to this client."""
+        """`count` frames were dropped on the way to this client."""
         if self._replay is not None:
             self._replay.break_off()
+        else:
+            self._has_gap = True
 
     def deliver(self, batch: Batch) -> None:
         """See `ISubscriber`."""

@@ -213,12 +213,14 @@ class UdpLink:
             machine.send_message(message)
         except SlowReceiver as slow:
             policy = self._parts.policy
+            if is_droppable:
+                # The machine has not taken it, so no acknowledgement will ever tell that it is missing.
+                connection.pushes_dropped(count)
             if not is_droppable or policy == DISCONNECT:
                 connection.outbox_overflowed(slow.queued_bytes)
             else:
                 # What the machine holds has its number already, so with both policies it is the newest that goes.
                 self._parts.counters.outbox_dropped[policy] += count
-                connection.pushes_dropped(count)
         except SessionClosed:
             return
         else:

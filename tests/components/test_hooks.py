@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.components.hooks import Command, coroutine_of, refused_by
+from meshrelay.components.hooks import Command, refused_by
 from meshrelay.errors import AlreadyMember, CommandError, ErrorCode, Refused
 from meshrelay.interfaces import Hook, ISession
 from meshrelay.model import User
@@ -170,10 +170,3 @@ class ResultTests(SynchronousTestCase):
         error = refused_by(cause)
         self.assertIsInstance(error, Refused)
         self.assertIs(error.__cause__, cause)
-
-    def test_coroutine_of(self) -> None:
-        """Anything that can be awaited becomes one coroutine."""
-        waiting: Deferred[int] = Deferred()
-        done = Deferred.fromCoroutine(coroutine_of(waiting))
-        waiting.callback(3)
-        self.assertEqual(self.successResultOf(done), 3)

@@ -240,6 +240,31 @@ class AcknowledgedLinkTests(SynchronousTestCase):
         """A count that cannot be recovers nothing."""
         self.assertEqual(self.come_back(9), (False, []))
 
+    def test_dropped_on_the_way(self) -> None:
+        """A push that the link could not take is missing, and the resume does not claim otherwise."""
+        self.session.pushes_dropped(1)
+        self.assertEqual(self.come_back(None), (False, []))
+
+    def test_dropped_in_an_earlier_life(self) -> None:
+        """After such a resume a new count begins, and the next one may recover everything again."""
+        self.session.pushes_dropped(1)
+        self.come_back(None)
+        self.session.push(1, 113, b"5", True)
+        link = self.session.link
+        assert isinstance(link, MemoryLink)
+        link.owed = (1, [encode_push(1, 113, b"5")])
+        self.assertEqual(self.come_back(None), (True, [b"5", b"4"]))
+
+    def test_more_than_is_kept(self) -> None:
+        """When not all that was owed could be kept, only a client that has the rest recovers everything."""
+        for received, recovered in ((None, False), (1, False), (2, True)):
+            link = MemoryLink("udp")
+            session = make_session("ann", link, replay_bytes=100)
+            link.owed = (3, [encode_push(1, 113, bytes(40)) for _ in range(3)])
+            session.let_go()
+            outcome, frames = session.resume(MemoryConnection(MemoryLink("udp")), False, received)
+            self.assertEqual((received, outcome, len(frames)), (received, recovered, int(recovered)))
+
     def test_other_transport(self) -> None:
         """A client that comes back by TCP and counts nothing gets what came meanwhile, and no claim that it is all."""
         recovered, payloads = self.come_back(None, "tcp")
