@@ -88,17 +88,8 @@ def _authenticator(auth: AuthConfig) -> Authenticator:
     return TokenAuthenticator(TokenRules(key, tuple(auth.algorithms), auth.audience, auth.issuer))
 
 
-def _connection_rules(session: SessionConfig, open_files: int) -> ConnectionRules:
-    return ConnectionRules(
-        hello_timeout_seconds=session.hello_timeout_seconds,
-        heartbeat_seconds=session.heartbeat_seconds,
-        tcp_ttl_seconds=session.tcp_ttl_seconds,
-        udp_ttl_seconds=session.udp_ttl_seconds,
-        max_payload_bytes=session.max_payload_bytes,
-        commands_per_second=session.commands_per_second,
-        pending_commands=session.pending_commands,
-        max_connections=session.max_connections or max(1, open_files - SPARE_FILES),
-    )
+def _connection_rules(session: SessionConfig) -> ConnectionRules:
+    return ConnectionRules.of(session, max(1, raise_open_files_limit() - SPARE_FILES))
 
 
 def _websocket_rules(config: Config) -> WebSocketRules:
@@ -120,7 +111,7 @@ class Node(Service):
         self._pacer = Alarms(reactor, PACER_RESOLUTION_SECONDS)
         self._turn = Turn(reactor)
         self._hub = Hub(self._turn, reactor, self.counters)
-        rules = _connection_rules(config.session, raise_open_files_limit())
+        rules = _connection_rules(config.session)
         self.registry = SessionRegistry(
             self._registry_limits(config.session, rules), self._alarms, _new_sid, self.counters
         )
@@ -264,7 +255,7 @@ class Node(Service):
         :raises ConfigError: a key cannot be read; nothing was changed.
         """
         authenticator = _authenticator(config.auth)
-        rules = _connection_rules(config.session, raise_open_files_limit())
+        rules = _connection_rules(config.session)
         same_mode = config.auth.mode == self.config.auth.mode
         if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
             self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from meshrelay.background import Alarm, Alarms
+from meshrelay.config.schema import SessionConfig
 from meshrelay.counters import NodeCounters, TransportCounters
 from meshrelay.errors import (
     AuthenticationError,
@@ -65,6 +66,23 @@ class ConnectionRules(NamedTuple):
     commands_per_second: float
     pending_commands: int
     max_connections: int
+
+    @classmethod
+    def of(cls, session: SessionConfig, max_connections: int) -> ConnectionRules:
+        """Return the rules that [session] of the configuration says.
+
+        :param max_connections: where it says 0.
+        """
+        return cls(
+            hello_timeout_seconds=session.hello_timeout_seconds,
+            heartbeat_seconds=session.heartbeat_seconds,
+            tcp_ttl_seconds=session.tcp_ttl_seconds,
+            udp_ttl_seconds=session.udp_ttl_seconds,
+            max_payload_bytes=session.max_payload_bytes,
+            commands_per_second=session.commands_per_second,
+            pending_commands=session.pending_commands,
+            max_connections=session.max_connections or max_connections,
+        )
 
     def ttl_seconds(self, transport_name: str) -> float:
         """How long a client of this transport may say nothing."""

@@ -190,7 +190,7 @@ class MemoryNode:
         self.hub = Hub(self.turn, self.clock, self.counters)
         self.alarms = Alarms(self.clock)
         self.dispatcher = Dispatcher(self.clock, session.hook_timeout_seconds, self.counters)
-        rules = _connection_rules(config)
+        rules = ConnectionRules.of(config.session, MAX_CONNECTIONS)
         self.registry = SessionRegistry(
             RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections),
             self.alarms,
@@ -265,20 +265,6 @@ class MemoryNode:
         while self.clock.seconds() < ends_at:
             self.clock.advance(min(step_seconds, ends_at - self.clock.seconds()))
             self.settle()
-
-
-def _connection_rules(config: Config) -> ConnectionRules:
-    session = config.session
-    return ConnectionRules(
-        hello_timeout_seconds=session.hello_timeout_seconds,
-        heartbeat_seconds=session.heartbeat_seconds,
-        tcp_ttl_seconds=session.tcp_ttl_seconds,
-        udp_ttl_seconds=session.udp_ttl_seconds,
-        max_payload_bytes=session.max_payload_bytes,
-        commands_per_second=session.commands_per_second,
-        pending_commands=session.pending_commands,
-        max_connections=session.max_connections or MAX_CONNECTIONS,
-    )
 
 
 def make_node(
