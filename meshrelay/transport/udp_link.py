@@ -254,18 +254,9 @@ class UdpLink:
         """Send DATA packets, neighbours together as long as they fit."""
         pending, self._pending = self._pending, []
         self._pending_bytes = 0
-        joined: list[bytes] = []
-        size = frames = 0
-        for content, count in pending:
-            if joined and size + len(content) > MAX_DATAGRAM_CONTENT:
-                self._seal(PacketKind.DATA, b"".join(joined))
-                joined, size = [], 0
-            joined.append(content)
-            size += len(content)
-            frames += count
-        if joined:
-            self._seal(PacketKind.DATA, b"".join(joined))
-        self._parts.counters.transports["udp"].messages_sent += frames
+        for content, _ in pack_frames([content for content, _ in pending], MAX_DATAGRAM_CONTENT):
+            self._seal(PacketKind.DATA, content)
+        self._parts.counters.transports["udp"].messages_sent += sum(count for _, count in pending)
 
     def _seal(self, kind: PacketKind, content: bytes) -> None:
         packet = self.codec.seal(kind, content)
