@@ -30,6 +30,7 @@ __all__ = [
     "LocalProtocolError",
     "MalformedFrame",
     "MalformedPayload",
+    "MeshError",
     "MeshRelayError",
     "MessageTooLarge",
     "NodeDraining",
@@ -161,6 +162,15 @@ class SlowReceiver(DeliveryError):
         self.queued_bytes = queued_bytes
         self.limit_bytes = limit_bytes
         super().__init__(f"{queued_bytes} bytes queued, outbox_bytes is {limit_bytes}")
+
+
+class MeshError(MeshRelayError):
+    """Something between nodes went wrong. Told to whoever asked; never to a client as it is. Abstract.
+
+    :cvar retryable: True: the same call may work a little later.
+    """
+
+    retryable = False
 
 
 @unique

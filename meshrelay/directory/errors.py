@@ -6,18 +6,9 @@ They are caught where a command or a renewal is handled; none of them ends a con
 from __future__ import annotations
 
 from meshrelay.directory.records import UserRecord
-from meshrelay.errors import MeshRelayError
+from meshrelay.errors import MeshError
 
-__all__ = ["DirectoryFull", "DirectoryUnavailable", "MeshError", "NodeIdInUse", "NodeUnknown", "UserTakenOver"]
-
-
-class MeshError(MeshRelayError):
-    """Something between nodes went wrong. Abstract.
-
-    :cvar retryable: True: the same call may work a little later.
-    """
-
-    retryable = False
+__all__ = ["DirectoryFull", "DirectoryUnavailable", "NodeIdInUse", "NodeUnknown", "UserTakenOver"]
 
 
 class DirectoryUnavailable(MeshError):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from meshrelay.errors import MeshRelayError
+from meshrelay.errors import MeshError
 from meshrelay.wire.node import CallStatus, Refusal
 
-__all__ = ["CallFailed", "LinkLost", "LinkRefused", "MeshError", "TooManyCalls"]
-
-
-class MeshError(MeshRelayError):
-    """Everything that goes wrong between nodes."""
+__all__ = ["CallFailed", "LinkLost", "LinkRefused", "TooManyCalls"]
 
 
 class LinkRefused(MeshError):
@@ -32,6 +28,8 @@ class LinkLost(MeshError):
 
     :param reason: for the log.
     """
+
+    retryable = True
 
     def __init__(self, node_id: str, reason: str) -> None:
         self.node_id = node_id
@@ -56,6 +54,8 @@ class TooManyCalls(MeshError):
 
     :param limit: max_calls.
     """
+
+    retryable = True
 
     def __init__(self, node_id: str, limit: int) -> None:
         self.node_id = node_id

@@ -7,12 +7,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshrelay.directory.errors import (
     DirectoryFull,
     DirectoryUnavailable,
-    MeshError,
     NodeIdInUse,
     NodeUnknown,
     UserTakenOver,
 )
-from meshrelay.errors import MeshRelayError
+from meshrelay.errors import MeshError, MeshRelayError
 from meshrelay.testing.directory_contract import make_user_record
 
 ERRORS: tuple[tuple[MeshError, bool, str], ...] = (

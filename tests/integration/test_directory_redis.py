@@ -26,7 +26,8 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from meshrelay.directory.errors import DirectoryUnavailable, MeshError
+from meshrelay.directory.errors import DirectoryUnavailable
+from meshrelay.errors import MeshError
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.redis import RedisDirectory, open_redis_directory

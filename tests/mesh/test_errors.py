@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import MeshRelayError
-from meshrelay.mesh.errors import CallFailed, LinkLost, LinkRefused, MeshError, TooManyCalls
+from meshrelay.errors import MeshError
+from meshrelay.mesh.errors import CallFailed, LinkLost, LinkRefused, TooManyCalls
 from meshrelay.wire.node import CallStatus, Refusal
 
 

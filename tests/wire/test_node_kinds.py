@@ -1,0 +1,28 @@
+"""Tests of `meshrelay.wire.node_kinds`."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.wire.node_kinds import NodeKind
+
+
+class NodeKindTests(SynchronousTestCase):
+    """The numbers on the wire."""
+
+    def test_numbers(self) -> None:
+        """The numbers stay what they are, or a cluster of two versions would not understand itself."""
+        self.assertEqual(
+            {kind.name: int(kind) for kind in NodeKind},
+            {
+                "GROUP_CAST": 1,
+                "GROUP_HOLD": 2,
+                "GROUP_MEMBERS": 3,
+                "GROUP_NOT_HELD": 4,
+                "GROUP_EXIT": 5,
+                "GROUP_HEAD": 6,
+                "GROUP_REPAIR": 7,
+                "GROUP_SKIP": 8,
+                "GROUP_FORWARD": 9,
+            },
+        )
