@@ -190,6 +190,22 @@ class ISessionObserver(Interface):
     def session_closed(session: ISession, reason: CloseReason | None) -> None:
         """The session is over. `reason` is None when the client left or stayed away too long."""
 
+    def session_moved(session: ISession) -> None:
+        """The session goes on at another node, which was told what it takes along. Its user has not left.
+
+        It is over here, so `session_closed` is not called. What is delivered to it until this returns still goes along.
+        """
+
+    def session_adopted(session: ISession, group_ids: list[str]) -> Awaitable[None] | None:
+        """The session comes from another node, perhaps one that died, and is away; `session_back` may follow.
+
+        It may end, or move on, at any time: look at `is_over` after each wait.
+
+        :param group_ids: groups it was in, as its node or the others said, in the order in which they were joined.
+        :returns: a Deferred or a coroutine that is done when the session is in its groups again; nobody waits longer
+            than 3 seconds. None: nothing to wait for. A failure is logged.
+        """
+
 
 class IComponent(ISessionObserver):
     """One capability: its commands, its state, its share of each session."""

@@ -20,7 +20,9 @@ from twisted.plugin import getPlugins
 
 from meshrelay import __version__
 from meshrelay.background import Alarms
+from meshrelay.cluster import Cluster, NodeFace
 from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_nodes import GroupNodes, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
 from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
 from meshrelay.config.files import read_secret, short_secret_warning
@@ -31,11 +33,18 @@ from meshrelay.errors import ConfigError, ConfigProblem
 from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.outbox import OutboxLimits
 from meshrelay.fanout.turn import Turn
+from meshrelay.http.admin import AdminAccess
+from meshrelay.http.cluster import ClusterStatus, DirectoryView
+from meshrelay.http.health import DirectoryProbe, NodePhase
 from meshrelay.http.lag import LagMeter
 from meshrelay.http.metrics import MetricSources, make_registry
+from meshrelay.http.neighbours import Neighbours
+from meshrelay.http.node_status import STATUS_CALL, StatusSources, answer_status
+from meshrelay.http.reserve import RESERVE_CALL, answer_reserve
 from meshrelay.http.site import HttpPages, RelaySite, make_site
 from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
 from meshrelay.machine.reliability import ReliabilityOptions
+from meshrelay.mesh.registration import Registration
 from meshrelay.open_files import raise_open_files_limit
 from meshrelay.session.application import Application
 from meshrelay.session.auth import Authenticator, Identity, OpenAuthenticator, TokenAuthenticator, TokenRules
@@ -43,8 +52,9 @@ from meshrelay.session.connection import ConnectionRules, Reception
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.drain import Drain
 from meshrelay.session.registry import RegistryLimits, SessionRegistry
+from meshrelay.session.roaming import Memberships, Roaming
 from meshrelay.transport.listen import ListeningPlaces
-from meshrelay.transport.stream_link import StreamParts
+from meshrelay.transport.stream_link import StreamParts, shown_address
 from meshrelay.transport.tcp import TcpFactory
 from meshrelay.transport.udp import UdpCredentials, UdpListener
 from meshrelay.transport.udp_link import UdpParts
@@ -111,6 +121,8 @@ class Node(Service):
         self._pacer = Alarms(reactor, PACER_RESOLUTION_SECONDS)
         self._turn = Turn(reactor)
         self._hub = Hub(self._turn, reactor, self.counters)
+        self.cluster = Cluster(self.node_id, config, reactor, self._turn)
+        self._started_at = reactor.seconds()
         rules = _connection_rules(config.session)
         self.registry = SessionRegistry(
             self._registry_limits(config.session, rules), self._alarms, _new_sid, self.counters
@@ -120,7 +132,22 @@ class Node(Service):
         self.reception = Reception(
             self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
         )
-        self.groups = self._make_groups(config)
+        self.groups: Groups
+        registration = self.cluster.introduce(self._face())
+        self.groups = self._make_groups(config, registration)
+        self.roaming: Roaming | None = None
+        if registration is not None:
+            self.roaming = Roaming(
+                self.cluster.nodes,
+                self.cluster.directory,
+                registration,
+                self.registry,
+                reactor,
+                lambda: int(reactor.seconds() * 1_000_000),
+                Memberships(self.groups.memberships, self.groups.recall),
+            )
+            self.reception.arrivals = self.roaming
+            self.registry.add_observer(self.roaming)
         self.application = Application(
             self.node_id, reactor, self.groups, self.registry, self._dispatcher, config.session.max_payload_bytes
         )
@@ -137,14 +164,60 @@ class Node(Service):
     def _registry_limits(self, session: SessionConfig, rules: ConnectionRules) -> RegistryLimits:
         return RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections)
 
-    def _make_groups(self, config: Config) -> Groups:
+    def _face(self) -> NodeFace:
+        """What the cluster asks this node; asked only once it is built."""
+        return NodeFace(
+            places=self._advertised_places,
+            load=self._load,
+            users=lambda: self.roaming.records() if self.roaming is not None else (),
+            groups=lambda: self.groups.held(),  # noqa: PLW0108  (made after this)
+            displaced=lambda record: self.roaming.displaced(record) if self.roaming is not None else None,
+            taken_over=lambda record: self.roaming.taken_over(record) if self.roaming is not None else None,
+        )
+
+    def _load(self) -> float:
+        return len(self.reception.connections) / self.reception.rules.max_connections
+
+    def _advertised_places(self) -> dict[str, str]:
+        """Where clients connect, as the endpoint API of another node tells them."""
+        kinds = {"tcp": "TCP", "udp": "UDP", "websocket": "WS"}
+        places = {}
+        for kind, server_type in kinds.items():
+            address = self.places.host(kind)
+            host = getattr(address, "host", "")
+            # All addresses are no address for somebody else.
+            is_anywhere = host in ("", "0.0.0.0", "::")
+            own = self.place(server_type, self.cluster.host if is_anywhere else host)
+            if own is not None:
+                told_type, shown_host, port = own
+                places["wss" if told_type == "WSS" else kind] = shown_address(shown_host, port)
+        return places
+
+    def _make_groups(self, config: Config, registration: Registration | None) -> Groups:
         max_payload_bytes = config.session.max_payload_bytes
-        limits = GroupTableLimits(config.group.max_groups, config.group.max_groups_per_user)
+        group = config.group
+        limits = GroupTableLimits(group.max_groups, group.max_groups_per_user, group.send_interval_ms)
         table = GroupTable(self.node_id, limits, self._hub, self._alarms, secrets.token_bytes, secrets.randbelow)
         callbacks = GroupCallbacks(self._alarms, max_payload_bytes - pushed_message_overhead("x" * 128))
         static = tuple(StaticGroupSettings(group.group_id, group.interval_ms) for group in config.group.static_groups)
-        rules = GroupRules(max_payload_bytes, self.node_id, static)
-        return Groups(rules, table, self.registry, callbacks, lambda: self.reception.is_draining)
+        cluster = self.cluster
+        group_nodes = GroupNodes(
+            GroupSurroundings(cluster.nodes, cluster.directory, registration, self._turn, self._reactor, self._alarms),
+            table,
+            callbacks,
+            GroupSpreadRules(group.relay_limit, group.remote_join_tries, config.session.resume_seconds),
+        )
+        rules = GroupRules(max_payload_bytes, static)
+        return Groups(
+            rules,
+            table,
+            cluster.nodes,
+            group_nodes,
+            self.registry,
+            callbacks,
+            self._alarms,
+            lambda: self.reception.is_draining,
+        )
 
     def _udp_parts(self, config: Config) -> UdpParts:
         session = config.session
@@ -191,7 +264,13 @@ class Node(Service):
             raise SystemExit(1) from None
         self._warn()
         self._lag.startService()
-        self._reactor.callWhenRunning(self._ready)
+        self._reactor.callWhenRunning(self._join_cluster)
+
+    def _join_cluster(self) -> None:
+        """Find the other nodes; who is told that this one is ready expects it to find what is on the others."""
+        if self.running:
+            self.cluster.start()
+            self.cluster.settled().addCallback(lambda _: self._ready())
 
     def _set_up_application(self) -> None:
         for setup in _setups(self.config.app.module):
@@ -209,7 +288,47 @@ class Node(Service):
         self.places.listen_datagram("udp", listen.udp, self._udp)
         self._websockets = NodeWebSocketFactory(accept, parts, websocket_rules, self._reactor)
         self.places.listen_stream("websocket", listen.websocket, self._websockets)
-        sources = MetricSources(
+        self.cluster.listen(self.places)
+        self._site = make_site(self._pages(origins), self._reactor)
+        self.places.listen_stream("http", listen.http, self._site)
+
+    def _pages(self, origins: tuple[str, ...]) -> HttpPages:
+        cluster = self.cluster
+        probe = DirectoryProbe(cluster.directory.loopback, self._reactor, lambda: secrets.token_hex(16))
+        neighbours = Neighbours(cluster.nodes, cluster.directory, cluster.records, self._load)
+        phase = NodePhase(lambda: self._is_ready, self._is_starting)
+        status = StatusSources(
+            cluster.own_record,
+            phase.name,
+            __version__,
+            lambda: len(self.registry),
+            lambda: self.groups.statistics()["groups"],
+            lambda: self._reactor.seconds() - self._started_at,
+            cluster.links or (),
+        )
+        cluster.nodes.answer(RESERVE_CALL, answer_reserve(self, lambda: self._is_ready))
+        cluster.nodes.answer(STATUS_CALL, answer_status(status))
+        view = DirectoryView(cluster.directory_kind, probe, cluster.directory.statistics)
+        return HttpPages(
+            endpoints=self,
+            authenticator=self.authenticator,
+            is_ready=lambda: self._is_ready,
+            node_id=self.node_id,
+            allowed_origins=origins,
+            registry=make_registry(self._metric_sources()),
+            counters=self.counters,
+            cluster=neighbours,
+            is_starting=self._is_starting,
+            probe=probe,
+            cluster_status=ClusterStatus(status, neighbours, view, self._reactor),
+            admin=_admin_access(self.config),
+        )
+
+    def _is_starting(self) -> bool:
+        return bool(self.running) and not self._is_ready
+
+    def _metric_sources(self) -> MetricSources:
+        return MetricSources(
             self.node_id,
             __version__,
             self.counters,
@@ -218,18 +337,9 @@ class Node(Service):
             lambda: self._udp.reservation_count,
             self._lag,
             lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
+            links=self.cluster.links,
+            directory=self.cluster.directory.statistics,
         )
-        pages = HttpPages(
-            endpoints=self,
-            authenticator=self.authenticator,
-            is_ready=lambda: self._is_ready,
-            node_id=self.node_id,
-            allowed_origins=origins,
-            registry=make_registry(sources),
-            counters=self.counters,
-        )
-        self._site = make_site(pages, self._reactor)
-        self.places.listen_stream("http", listen.http, self._site)
 
     def _warn(self) -> None:
         if self.config.auth.mode == "open":
@@ -279,6 +389,7 @@ class Node(Service):
         self._is_ready = False
         self._log.info("draining {count} connections", count=len(self.reception.connections))
         self._hub.flush()
+        self.cluster.drain()
         self._drain = Drain(self.reception, self._alarms, self.config.node.drain_seconds)
         return Deferred.fromCoroutine(self._stop(self._drain))
 
@@ -287,6 +398,9 @@ class Node(Service):
         await self.places.close("tcp", "websocket")
         await drain.start()
         self.groups.stop()
+        if self.roaming is not None:
+            self.roaming.stop()
+        await self.cluster.stop()
         await self.places.close()
         self._lag.stopService()
         self._alarms.stop()
@@ -311,6 +425,11 @@ class Node(Service):
     def reserve_udp(self, identity: Identity, resume: str, received: int | None) -> UdpCredentials:
         """Secrets for a UDP client; see `meshrelay.http.endpoint.Endpoints`."""
         return self._udp.reserve(identity, resume, received)
+
+
+def _admin_access(config: Config) -> AdminAccess:
+    key = read_secret(config.http.admin_key_file) if config.http.admin_key_file else b""
+    return AdminAccess(key, trusts_addresses=not config.listen.http.lower().startswith("haproxy"))
 
 
 def _new_sid() -> str:

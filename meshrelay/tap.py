@@ -1,4 +1,4 @@
-"""The ``twistd meshrelay`` plug-in: command line -> configuration -> the service of a node.
+"""The ``twistd meshrelay`` plug-in: command line -> configuration -> the service of a node, or of several.
 
 Twisted finds `Options` and `makeService` by name (`twisted.application.service.ServiceMaker`).
 """
@@ -12,7 +12,9 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from meshrelay.config.load import read_config
+from meshrelay.config.schema import Config
 from meshrelay.errors import ConfigError
+from meshrelay.workers.plan import PLAN_VARIABLE, read_plan
 
 __all__ = ["Options", "makeService"]
 
@@ -39,17 +41,25 @@ def makeService(options: Options) -> IService:
 
     :raises SystemExit: the configuration is wrong: status 1, each problem on a line of standard error.
     """
+    # Taken out of the environment: what an application starts is no worker.
+    plan_path = os.environ.pop(PLAN_VARIABLE, "")
+
+    def read() -> Config:
+        if plan_path:
+            return read_plan(plan_path).worker_config()
+        return read_config(options.config_path, os.environ)
+
+    # Late: whoever imports this module must neither choose a reactor nor wait for a whole node to be imported.
     try:
-        config = read_config(options.config_path, os.environ)
+        config = read()
+        from twisted.internet import reactor
+
+        from meshrelay.signals import handle_signals
+        from meshrelay.workers.start import make_service_or_supervisor
+
+        service = make_service_or_supervisor(config, reactor, plan_path, options.config_path, os.environ)
     except ConfigError as error:
         # SystemExit with a text prints it and ends with 1; a UsageError would print the usage as well.
         raise SystemExit(str(error)) from None
-    # Late: whoever imports this module must neither choose a reactor nor wait for a whole node to be imported.
-    from twisted.internet import reactor
-
-    from meshrelay.service import make_service
-    from meshrelay.signals import handle_signals
-
-    service = make_service(config, reactor)
-    handle_signals(reactor, service, lambda: read_config(options.config_path, os.environ))
+    handle_signals(reactor, service, read)
     return service

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.plugin import getPlugins
@@ -11,6 +12,8 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay import tap
+from meshrelay.config.schema import Config
+from meshrelay.workers.plan import PLAN_VARIABLE, WorkerPlan, write_plan
 
 
 def options(*arguments: str) -> tap.Options:
@@ -61,6 +64,23 @@ class MakeServiceTests(SynchronousTestCase):
         service = tap.makeService(options())
         self.assertTrue(IService.providedBy(service))
         self.assertFalse(service.running)
+
+    def test_worker(self) -> None:
+        """Who is started by a supervisor reads its plan, and what it starts itself is no worker."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        plan = WorkerPlan(index=4, supervisor_id="s", directory=str(directory), shared_ports={}, config=Config())
+        write_plan(plan)
+        os.environ[PLAN_VARIABLE] = str(plan.path)
+        service: Any = tap.makeService(options("--config", "nowhere.toml"))
+        self.assertEqual(service.getServiceNamed("node").node_id, "s-w4")
+        self.assertNotIn(PLAN_VARIABLE, os.environ)
+
+    def test_worker_without_supervisor(self) -> None:
+        """A worker whose supervisor is gone does not start."""
+        os.environ[PLAN_VARIABLE] = self.mktemp()
+        stop = self.assertRaises(SystemExit, tap.makeService, options())
+        self.assertIn("node.workers", str(stop.code))
 
 
 class PluginTests(SynchronousTestCase):

@@ -4,6 +4,7 @@
 ``default_config``  the sample configuration, or its reference page
 ``token``           a JWT to try things with
 ``ca``              a private CA and certificates for the links between nodes
+``cluster``         the nodes of a cluster, their links, and the directory
 ``impair``          a bad network in front of any UDP or TCP port
 ``chat``            talk to a group, ``listen`` only reads it, ``send`` only writes to it
 ``ping``            how far away a node is
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "ca": "meshrelay.cli.ca",
         "chat": "meshrelay.cli.chat",
         "check-config": "meshrelay.cli.check_config",
+        "cluster": "meshrelay.cli.cluster",
         "default-config": "meshrelay.cli.default_config",
         "impair": "meshrelay.cli.impair",
         "listen": "meshrelay.cli.listen",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from inspect import isawaitable
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
@@ -20,6 +21,15 @@ __all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks"]
 
 #: Ticks are looked at this often (seed 001, SetOnTickByID).
 TICK_CHECK_SECONDS = 2.0
+
+
+class _Subject(NamedTuple):
+    """The member that a group is told about."""
+
+    user_id: str
+    sid: str
+    #: None: on another node.
+    session: ISession | None = None
 
 
 class _Tick:
@@ -74,27 +84,40 @@ class GroupCallbacks:
         else:
             self._tell(self._make_discard, Command.GROUP_LOST, session, groups)
 
+    def remote_member_lost(self, group: LiveGroup, user_id: str, sid: str) -> None:
+        """The node of a member was lost."""
+        self._tell_one(self._make_discard, Command.GROUP_LOST, group, _Subject(user_id, sid))
+
+    def remote_member_back(self, group: LiveGroup, user_id: str, sid: str) -> None:
+        """The node of a member is back."""
+        self._tell_one(self._make_rejoin, Command.GROUP_BACK, group, _Subject(user_id, sid))
+
     def _tell(self, make: MessageMaker | None, cmd: Command, session: ISession, groups: Iterable[LiveGroup]) -> None:
+        if make is not None:
+            subject = _Subject(session.user.user_id, session.user.sid, session)
+            for group in groups:
+                self._tell_one(make, cmd, group, subject)
+
+    def _tell_one(self, make: MessageMaker | None, cmd: Command, group: LiveGroup, subject: _Subject) -> None:
         if make is None:
             return
-        for group in groups:
-            try:
-                message = make(group.id, session.user.user_id, session.user.sid)
-            except Exception:  # the application's bug must not hold up the group
-                self._log.failure("the {cmd} callback failed", cmd=cmd.name)
-                continue
-            if isawaitable(message):
-                start(self._tell_later(message, cmd, session, group), self._log, f"the {cmd.name} callback")
-            else:
-                self._push(cmd, session, group, message)
+        try:
+            message = make(group.id, subject.user_id, subject.sid)
+        except Exception:  # the application's bug must not hold up the group
+            self._log.failure("the {cmd} callback failed", cmd=cmd.name)
+            return
+        if isawaitable(message):
+            start(self._tell_later(message, cmd, group, subject), self._log, f"the {cmd.name} callback")
+        else:
+            self._push(cmd, group, subject, message)
 
-    async def _tell_later(self, message: object, cmd: Command, session: ISession, group: LiveGroup) -> None:
+    async def _tell_later(self, message: object, cmd: Command, group: LiveGroup, subject: _Subject) -> None:
         made = await message  # type: ignore[misc]
         # What took so long that the opposite is true by now would only mislead.
-        if session.is_attached is (cmd is Command.GROUP_BACK):
-            self._push(cmd, session, group, made)
+        if subject.session is None or subject.session.is_attached is (cmd is Command.GROUP_BACK):
+            self._push(cmd, group, subject, made)
 
-    def _push(self, cmd: Command, session: ISession, group: LiveGroup, message: object) -> None:
+    def _push(self, cmd: Command, group: LiveGroup, subject: _Subject, message: object) -> None:
         if not message:
             return
         if not isinstance(message, bytes) or len(message) > self._max_message_bytes:
@@ -102,8 +125,8 @@ class GroupCallbacks:
                 "the {cmd} callback must return at most {limit} bytes", cmd=cmd.name, limit=self._max_message_bytes
             )
             return
-        body = encode_pushed_message(group.id, session.user.user_id, message)
-        group.channel.publish(encode_push(BUILT_IN_VER, cmd, body), session, True)
+        body = encode_pushed_message(group.id, subject.user_id, message)
+        group.publish(encode_push(BUILT_IN_VER, cmd, body), subject.session, True)
 
     def on_tick(self, group_id: str, callback: Callable[[str], object], interval_seconds: float) -> None:
         """See `IGroups`; the group exists."""

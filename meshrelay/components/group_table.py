@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from base64 import b32encode
+from base64 import b32decode, b32encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from itertools import islice
 from typing import NamedTuple
 
 from meshrelay.background import Alarm, Alarms
+from meshrelay.components.group_spread import Spread
 from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, NotSignedIn, TooManyGroups
 from meshrelay.fanout.hub import Channel, Hub
 from meshrelay.interfaces import ISession
 from meshrelay.model import Group, Member
+from meshrelay.wire.group_node import EntryType
 
-__all__ = ["GroupTable", "GroupTableLimits", "LiveGroup", "NewGroupSettings", "merging_interval_ms"]
+__all__ = [
+    "GroupTable",
+    "GroupTableLimits",
+    "LiveGroup",
+    "MIN_TTL_SECONDS",
+    "NewGroupSettings",
+    "home_key",
+    "merging_interval_ms",
+    "node_key",
+]
+
+#: A lifetime must be greater (seed 001, NewGroup).
+MIN_TTL_SECONDS = 10
 
 #: A shorter merging interval means none (seed 001, NewGroup).
 MIN_INTERVAL_MS = 100
@@ -30,6 +45,19 @@ def merging_interval_ms(interval_ms: int) -> int:
     return interval_ms if interval_ms >= MIN_INTERVAL_MS else 0
 
 
+def node_key(node_id: str) -> bytes:
+    """Return the 16 bytes that name a node in the IDs of its groups."""
+    return sha256(node_id.encode("utf-8")).digest()[:16]
+
+
+def home_key(group_id: str) -> bytes:
+    """Return the `node_key` of the home of a group; of an ID that no node made, one that no node has."""
+    try:
+        return b32decode(group_id.upper() + "====")[:16]
+    except ValueError:
+        return b""
+
+
 class GroupTableLimits(NamedTuple):
     """Bounds of the table."""
 
@@ -37,6 +65,8 @@ class GroupTableLimits(NamedTuple):
     max_groups: int
     #: Groups that one user is a member of.
     max_groups_per_user: int
+    #: Merging interval of groups whose home is another node; 0 = none.
+    replica_interval_ms: int = 0
 
 
 class NewGroupSettings(NamedTuple):
@@ -53,9 +83,24 @@ class NewGroupSettings(NamedTuple):
 class LiveGroup:
     """One group. Invariant: `members` and the subscribers of `channel` are the same, in join order."""
 
-    __slots__ = ("channel", "id", "is_expired", "members", "random_index", "settings", "ttl_alarm", "wire_id")
+    __slots__ = (
+        "channel",
+        "created_at",
+        "id",
+        "is_expired",
+        "is_replica",
+        "members",
+        "pins",
+        "random_index",
+        "settings",
+        "spread",
+        "ttl_alarm",
+        "wire_id",
+    )
 
-    def __init__(self, group_id: str, settings: NewGroupSettings, channel: Channel) -> None:
+    def __init__(
+        self, group_id: str, settings: NewGroupSettings, channel: Channel, is_replica: bool, created_at: float
+    ) -> None:
         self.id = group_id
         self.wire_id = group_id.encode("ascii")
         self.settings = settings
@@ -66,13 +111,48 @@ class LiveGroup:
         self.is_expired = False
         #: Place in the list of joinable groups; -1 = not joinable at random.
         self.random_index = -1
+        #: The home of the group is another node; this one holds it only as long as it has members here.
+        self.is_replica = is_replica
+        #: By the clock of this node, also where it was made on another.
+        self.created_at = created_at
+        #: The other nodes that hold it; None = nobody ever asked.
+        self.spread: Spread | None = None
+        #: It is not discarded while somebody is about to come in.
+        self.pins = 0
 
-    def snapshot(self, mesh_endpoint: str) -> Group:
-        """What the application sees."""
+    def publish(self, frame: bytes, sender: ISession | None, reliable: bool) -> None:
+        """Push `frame` to all members but `sender`, wherever they are."""
+        self.channel.publish(frame, sender, reliable)
+        if self.spread is not None:
+            self.spread.publish(frame, reliable)
+
+    def say(self, entry_type: EntryType, session: ISession) -> None:
+        """Tell the other holders what happened to a member of this node."""
+        if self.spread is not None:
+            self.spread.say(entry_type, session.user.user_id, session.user.sid)
+
+    def snapshot(self, endpoint_of: Callable[[str], str], node_id: str) -> Group:
+        """What the application sees.
+
+        :param endpoint_of: node ID -> mesh endpoint.
+        :param node_id: of this node.
+        """
         settings = self.settings
-        members = tuple(Member(user_id, session.user.sid, mesh_endpoint) for user_id, session in self.members.items())
+        own_endpoint = endpoint_of(node_id)
+        members = [Member(user_id, session.user.sid, own_endpoint) for user_id, session in self.members.items()]
+        remote_nodes = []
+        for holder in self.spread.holders.values() if self.spread is not None else ():
+            endpoint = endpoint_of(holder.node_id)
+            remote_nodes.append(endpoint)
+            members += [Member(user_id, member.sid, endpoint) for user_id, member in holder.members.items()]
         return Group(
-            self.id, settings.allow_empty, settings.is_static, settings.ttl_seconds, settings.interval_ms, (), members
+            self.id,
+            settings.allow_empty,
+            settings.is_static,
+            settings.ttl_seconds,
+            settings.interval_ms,
+            tuple(remote_nodes),
+            tuple(members),
         )
 
 
@@ -92,7 +172,7 @@ class GroupTable:
         random_bytes: Callable[[int], bytes],
         random_below: Callable[[int], int],
     ) -> None:
-        self._node_key = sha256(node_id.encode("utf-8")).digest()[:16]
+        self._node_key = node_key(node_id)
         self._limits = limits
         self._hub = hub
         self._alarms = alarms
@@ -102,7 +182,8 @@ class GroupTable:
         self._static_count = 0
         self._groups_of: dict[ISession, dict[str, LiveGroup]] = {}
         self._joinable: list[LiveGroup] = []
-        self._discarded: Callable[[LiveGroup], None] = _nobody
+        self._made: list[Callable[[LiveGroup], object]] = []
+        self._discarded: list[Callable[[LiveGroup], object]] = []
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -115,9 +196,13 @@ class GroupTable:
         """Memberships in all groups."""
         return sum(len(groups) for groups in self._groups_of.values())
 
-    def when_discarded(self, callback: Callable[[LiveGroup], None]) -> None:
-        """Call `callback` with each group that is gone."""
-        self._discarded = callback
+    def when_made(self, callback: Callable[[LiveGroup], object]) -> None:
+        """Call `callback` with each group that is new here."""
+        self._made.append(callback)
+
+    def when_discarded(self, callback: Callable[[LiveGroup], object]) -> None:
+        """Call `callback` with each group that is gone from here."""
+        self._discarded.append(callback)
 
     def find(self, group_id: str) -> LiveGroup | None:
         """The group of this ID."""
@@ -131,6 +216,10 @@ class GroupTable:
         """52 characters: base32 of 16 bytes that name this node and 16 random ones."""
         raw = self._node_key + self._random_bytes(16)
         return b32encode(raw).decode("ascii").rstrip("=").lower()
+
+    def static_groups(self) -> list[LiveGroup]:
+        """The groups that exist from start to stop; they come first in the table."""
+        return list(islice(self._groups.values(), self._static_count))
 
     def check_room(self, session: ISession | None) -> None:
         """Whether one more group, with `session` in it, fits.
@@ -150,22 +239,41 @@ class GroupTable:
         if len(self._groups_of.get(session, ())) >= self._limits.max_groups_per_user:
             raise TooManyGroups(f"member of {self._limits.max_groups_per_user} groups, the limit of one user")
 
-    def create(self, group_id: str, settings: NewGroupSettings) -> LiveGroup:
-        """Add an empty group. The caller has called `check_room`, and adds a member unless it may be empty."""
-        group = LiveGroup(group_id, settings, self._hub.open_channel(settings.interval_ms / 1000))
+    def create(
+        self, group_id: str, settings: NewGroupSettings, is_replica: bool = False, age_seconds: float = 0.0
+    ) -> LiveGroup:
+        """Add an empty group. The caller has called `check_room`, and adds a member unless it may be empty.
+
+        :param is_replica: its home is another node.
+        :param age_seconds: since it was made, where that was on another node.
+        """
+        interval_ms = self._limits.replica_interval_ms if is_replica else settings.interval_ms
+        channel = self._hub.open_channel(interval_ms / 1000)
+        group = LiveGroup(group_id, settings, channel, is_replica, self._alarms.now() - age_seconds)
         self._groups[group_id] = group
         if settings.is_static:
             self._static_count += 1
-            return group
-        group.random_index = len(self._joinable)
-        self._joinable.append(group)
-        if settings.allow_empty:
-            group.ttl_alarm = self._alarms.call_later(settings.ttl_seconds, lambda: self._expire(group))
+        else:
+            group.random_index = len(self._joinable)
+            self._joinable.append(group)
+            if settings.allow_empty:
+                remaining = max(0.0, settings.ttl_seconds - age_seconds)
+                group.ttl_alarm = self._alarms.call_later(remaining, lambda: self._expire(group))
+        for made in self._made:
+            made(group)
         return group
+
+    def is_home(self, group_id: str) -> bool:
+        """Whether this node made the group of this ID, or an earlier life of it did."""
+        return home_key(group_id) == self._node_key
+
+    def age_of(self, group: LiveGroup) -> float:
+        """Seconds since the group was made, on whatever node."""
+        return self._alarms.now() - group.created_at
 
     def _expire(self, group: LiveGroup) -> None:
         group.is_expired = True
-        self._discard_if_done(group)
+        self.settle(group)
 
     def add(self, group_id: str, session: ISession) -> LiveGroup:
         """Make `session` a member.
@@ -184,6 +292,7 @@ class GroupTable:
         group.channel.subscribe(session)
         group.members[session.user.user_id] = session
         self._groups_of.setdefault(session, {})[group_id] = group
+        group.say(EntryType.JOINED, session)
         return group
 
     def remove(self, group_id: str, session: ISession) -> LiveGroup:
@@ -203,13 +312,20 @@ class GroupTable:
         del groups[group_id]
         if not groups:
             del self._groups_of[session]
-        self._discard_if_done(group)
+        group.say(EntryType.LEFT, session)
         return group
 
-    def _discard_if_done(self, group: LiveGroup) -> None:
+    def settle(self, group: LiveGroup) -> None:
+        """Discard the group if nobody needs it here any more. Called behind each change that may have that effect."""
         settings = group.settings
-        if group.members or settings.is_static or (settings.allow_empty and not group.is_expired):
+        if group.members or group.pins or settings.is_static:
             return
+        if not group.is_replica:
+            # The home is where others look for it, as long as anybody holds it.
+            if group.spread is not None and group.spread.holders:
+                return
+            if settings.allow_empty and not group.is_expired:
+                return
         if self._groups.pop(group.id, None) is None:
             return
         if group.ttl_alarm is not None:
@@ -220,11 +336,11 @@ class GroupTable:
         if last is not group:
             self._joinable[group.random_index] = last
             last.random_index = group.random_index
-        self._discarded(group)
+        for discarded in self._discarded:
+            discarded(group)
 
-    def pick_joinable(self, session: ISession) -> LiveGroup | None:
-        """A random group that is not static and that `session` is not in; None when there is none."""
-        user_id = session.user.user_id
+    def pick_joinable(self, user_id: str) -> LiveGroup | None:
+        """A random group that is not static and that the user is not in here; None when there is none."""
         count = len(self._joinable)
         if not count:
             return None
@@ -238,7 +354,3 @@ class GroupTable:
             if user_id not in group.members:
                 return group
         return None
-
-
-def _nobody(_: LiveGroup) -> None:
-    """Nobody asked to know."""

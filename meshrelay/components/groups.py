@@ -6,50 +6,39 @@ business, getting a frame to the members the fan-out's, and what the application
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from twisted.internet.defer import DeferredList
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from meshrelay.background import Alarms
+from meshrelay.components.group_admission import GroupAdmission
 from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_commands import GroupCommands
+from meshrelay.components.group_nodes import GroupNodes
 from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings, merging_interval_ms
 from meshrelay.components.hooks import Command
 from meshrelay.errors import (
-    EmptyAndNotJoined,
+    CommandError,
     GroupNotFound,
-    InvalidTTL,
-    MalformedPayload,
     MessageTooLarge,
-    NodeOffline,
-    NotMember,
     NotSignedIn,
 )
-from meshrelay.interfaces import Hook, IComponent, IGroups, ISession, ISessions, MessageMaker
+from meshrelay.interfaces import Hook, IComponent, IGroups, INodes, ISession, ISessions, MessageMaker
 from meshrelay.model import CloseReason, Group, User
-from meshrelay.wire.buffer import GROUP_ID_BYTES, encode_str8
 from meshrelay.wire.commands import (
     BUILT_IN_VER,
-    JoinRandom,
     NewGroup,
-    decode_gid_message,
-    decode_join_random,
-    decode_new_group,
-    encode_created,
-    encode_gid_message,
-    encode_new_group,
-    encode_pushed_message,
-    pushed_message_overhead,
 )
-from meshrelay.wire.commands import Command as CommandNumber
 from meshrelay.wire.frame import encode_push
+from meshrelay.wire.group_node import EntryType
 
 __all__ = ["GroupRules", "Groups", "StaticGroupSettings"]
 
-#: A lifetime must be greater (seed 001, NewGroup).
-MIN_TTL_SECONDS = 10
-
-#: Groups that a random join tries when the application's hooks take so long that its pick is gone meanwhile.
-RANDOM_JOIN_TRIES = 8
+#: How long a member that moved to another node still counts here, so that its groups live until it has arrived there.
+MOVE_SECONDS = 5.0
 
 
 class StaticGroupSettings(NamedTuple):
@@ -65,8 +54,6 @@ class GroupRules(NamedTuple):
 
     #: A push is never longer, so that a client can take what it may send.
     max_payload_bytes: int
-    #: How other nodes reach this one; the node ID where the node has no links.
-    mesh_endpoint: str
     static_groups: tuple[StaticGroupSettings, ...]
 
 
@@ -78,26 +65,28 @@ class Groups:
     """
 
     name = "group"
+    _log = Logger()
 
     def __init__(
         self,
         rules: GroupRules,
         table: GroupTable,
+        nodes: INodes,
+        group_nodes: GroupNodes,
         sessions: ISessions,
         callbacks: GroupCallbacks,
+        alarms: Alarms,
         is_draining: Callable[[], bool],
     ) -> None:
+        self._alarms = alarms
         self._rules = rules
         self._table = table
+        self._nodes = nodes
+        self._group_nodes = group_nodes
         self._sessions = sessions
         self._callbacks = callbacks
-        self._is_draining = is_draining
-        self._create = Command(BUILT_IN_VER, CommandNumber.GROUP_CREATE, self._run_create)
-        self._join = Command(BUILT_IN_VER, CommandNumber.GROUP_JOIN, self._run_join)
-        self._leave = Command(BUILT_IN_VER, CommandNumber.GROUP_LEAVE, self._run_leave)
-        self._broadcast = Command(BUILT_IN_VER, CommandNumber.GROUP_BROADCAST, self._run_broadcast)
-        self._join_random = Command(BUILT_IN_VER, CommandNumber.GROUP_JOIN_RANDOM, self._run_join_random)
-        self._list = Command(BUILT_IN_VER, CommandNumber.GROUP_LIST, self._run_list)
+        self._admission = GroupAdmission(table, group_nodes, is_draining)
+        self._commands = GroupCommands(self._admission, table, group_nodes, rules.max_payload_bytes)
         self._is_exposed = False
         table.when_discarded(callbacks.group_discarded)
         for group_id, interval_ms in rules.static_groups:
@@ -109,64 +98,100 @@ class Groups:
         """See `IComponent`; empty unless `expose_commands` was called."""
         if not self._is_exposed:
             return {}
-        commands = (self._create, self._join, self._leave, self._broadcast, self._join_random, self._list)
-        return {(command.ver, command.cmd): command for command in commands}
+        return self._commands.table()
 
     def session_opened(self, session: ISession) -> None:
         """See `ISessionObserver`."""
 
     def session_away(self, session: ISession) -> None:
         """See `ISessionObserver`."""
-        self._callbacks.member_lost(session, self._table.groups_of(session))
+        groups = self._table.groups_of(session)
+        for group in groups:
+            group.say(EntryType.AWAY, session)
+        self._callbacks.member_lost(session, groups)
 
     def session_back(self, session: ISession) -> None:
         """See `ISessionObserver`."""
-        self._callbacks.member_back(session, self._table.groups_of(session))
+        groups = self._table.groups_of(session)
+        for group in groups:
+            group.say(EntryType.BACK, session)
+        self._callbacks.member_back(session, groups)
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
         """See `ISessionObserver`."""
         groups = self._table.groups_of(session)
         self._callbacks.member_gone(session, groups)
         for group in groups:
-            self._table.remove(group.id, session)
+            self._table.settle(self._table.remove(group.id, session))
+
+    def session_moved(self, session: ISession) -> None:
+        """See `ISessionObserver`: the member stays one until the other node has had time to enter the groups."""
+        groups = self._table.groups_of(session)
+        for group in groups:
+            group.channel.unsubscribe(session)
+        if groups:
+            self._alarms.call_later(MOVE_SECONDS, lambda: self._forget_moved(session))
+
+    def _forget_moved(self, session: ISession) -> None:
+        for group in self._table.groups_of(session):
+            self._table.settle(self._table.remove(group.id, session))
+
+    async def session_adopted(self, session: ISession, group_ids: list[str]) -> None:
+        """See `ISessionObserver`: the member of a group on another node is one here from now on."""
+        away = [group_id for group_id in group_ids if self._table.find(group_id) is None]
+        entered = await DeferredList([self._group_nodes.enter(group_id) for group_id in away], consumeErrors=True)
+        for group_id, (is_there, result) in zip(away, entered, strict=True):
+            if not is_there:
+                self._log.info(
+                    "group {group_id} is not there for a user who came: {error}", group_id=group_id, error=result
+                )
+        for group_id in group_ids:
+            try:
+                self._admission.add(group_id, session)
+            except CommandError:
+                # Gone meanwhile, or more than one user may have: the rest is still worth having.
+                continue
 
     def statistics(self) -> Mapping[str, int]:
         """See `IComponent`."""
-        return {"groups": len(self._table), "group_members": self._table.member_count}
+        return {
+            "groups": len(self._table),
+            "group_members": self._table.member_count,
+            **self._group_nodes.statistics(),
+        }
 
     def stop(self) -> None:
         """See `IComponent`."""
         self._callbacks.stop()
+        self._group_nodes.stop()
+
+    def held(self) -> Iterator[tuple[str, bytes]]:
+        """All groups that the directory should know to be here, with what it keeps for them."""
+        for group in self._table:
+            if not group.settings.is_static and self._table.find(group.id) is group:
+                yield group.id, b""
+
+    def memberships(self, session: ISession) -> list[str]:
+        """IDs of the groups that go with a session to another node, newest last."""
+        return [group.id for group in self._table.groups_of(session)]
+
+    def recall(self, user_id: str, sid: str) -> list[str]:
+        """The groups of a user whose node cannot be reached, as far as this node knows."""
+        return self._group_nodes.recall(user_id, sid)
 
     # What the application and, through the commands below, clients may do.
 
     def create_group(self, user: User | None, allow_empty: bool, join: bool, ttl_seconds: int, interval_ms: int) -> str:
         """See `IGroups`."""
         session = self._session_of(user) if user is not None and join else None
-        return self._make(session, NewGroup(allow_empty, join, ttl_seconds, interval_ms)).id
-
-    def _make(self, session: ISession | None, wanted: NewGroup) -> LiveGroup:
-        """Make a group; `session` is its first member, None = it has none yet."""
-        if wanted.ttl_seconds <= MIN_TTL_SECONDS:
-            raise InvalidTTL
-        if not wanted.allow_empty and session is None:
-            raise EmptyAndNotJoined
-        if self._is_draining():
-            raise NodeOffline
-        self._table.check_room(session)
-        settings = NewGroupSettings(
-            wanted.allow_empty, False, wanted.ttl_seconds, merging_interval_ms(wanted.interval_ms)
-        )
-        group = self._table.create(self._table.new_group_id(), settings)
-        if session is not None:
-            self._table.add(group.id, session)
-        return group
+        return self._admission.make(session, NewGroup(allow_empty, join, ttl_seconds, interval_ms)).id
 
     async def join_group(self, group_id: str, user: User, ver: int, cmd: int, message: bytes) -> None:
         """See `IGroups`."""
         session = self._session_of(user)
         self._check_size(message)
-        group = self._table.add(group_id, session)
+        await self._admission.enter(group_id)
+        group = self._admission.add(group_id, session)
         self._tell_others(group, session, ver, cmd, message, True)
 
     async def leave_group(self, group_id: str, user: User, ver: int, cmd: int, message: bytes) -> None:
@@ -175,6 +200,7 @@ class Groups:
         self._check_size(message)
         group = self._table.remove(group_id, session)
         self._tell_others(group, session, ver, cmd, message, True)
+        self._table.settle(group)
 
     def broadcast(self, group_id: str, sender: User, ver: int, cmd: int, message: bytes, reliable: bool) -> None:
         """See `IGroups`."""
@@ -190,15 +216,18 @@ class Groups:
         if ver < BUILT_IN_VER:
             raise ValueError("ver 0 is the node's own, pushes have 1 to 255")
         self._check_size(message)
+        frame = encode_push(ver, cmd, message)
         group = self._table.find(group_id)
         if group is not None:
-            group.channel.publish(encode_push(ver, cmd, message), sender, reliable)
+            group.publish(frame, sender, reliable)
+        else:
+            self._group_nodes.forward(group_id, frame, reliable)
 
     def _tell_others(
         self, group: LiveGroup, sender: ISession, ver: int, cmd: int, message: bytes, reliable: bool
     ) -> None:
         if message:
-            group.channel.publish(encode_push(ver, cmd, message), sender, reliable)
+            group.publish(encode_push(ver, cmd, message), sender, reliable)
 
     def _session_of(self, user: User) -> ISession:
         session = self._sessions.find_session(user.sid)
@@ -223,12 +252,17 @@ class Groups:
 
     def member_nodes(self, group_id: str) -> list[str]:
         """See `IGroups`."""
-        return [self._rules.mesh_endpoint] if self._table.find(group_id) is not None else []
+        group = self._table.find(group_id)
+        if group is None:
+            return []
+        holders = group.spread.holders if group.spread is not None else ()
+        nodes = [self._nodes.node_id, *(node_id for node_id in holders if not self._nodes.is_lost(node_id))]
+        return [self._nodes.endpoint_of(node_id) for node_id in nodes]
 
     def get_group(self, group_id: str) -> Group | None:
         """See `IGroups`."""
         group = self._table.find(group_id)
-        return group.snapshot(self._rules.mesh_endpoint) if group is not None else None
+        return group.snapshot(self._nodes.endpoint_of, self._nodes.node_id) if group is not None else None
 
     # Registration.
 
@@ -242,35 +276,35 @@ class Groups:
 
     def before_create(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._create.add_before(hook)
+        self._commands.create.add_before(hook)
 
     def after_create(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._create.add_after(hook)
+        self._commands.create.add_after(hook)
 
     def before_join(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._join.add_before(hook)
+        self._commands.join.add_before(hook)
 
     def after_join(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._join.add_after(hook)
+        self._commands.join.add_after(hook)
 
     def before_leave(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._leave.add_before(hook)
+        self._commands.leave.add_before(hook)
 
     def after_leave(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._leave.add_after(hook)
+        self._commands.leave.add_after(hook)
 
     def before_broadcast(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._broadcast.add_before(hook)
+        self._commands.broadcast.add_before(hook)
 
     def after_broadcast(self, hook: Hook) -> None:
         """See `IGroups`."""
-        self._broadcast.add_after(hook)
+        self._commands.broadcast.add_after(hook)
 
     def on_discard_message(self, make: MessageMaker) -> None:
         """See `IGroups`."""
@@ -285,99 +319,3 @@ class Groups:
         if self._table.find(group_id) is None:
             raise GroupNotFound
         self._callbacks.on_tick(group_id, callback, interval_seconds)
-
-    # The commands of clients (client protocol, section 3). They put the envelope around a message.
-
-    def _run_create(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        wanted = decode_new_group(payload)
-        return self._make(session if wanted.join else None, wanted).wire_id
-
-    def _run_join(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        group_id, message = decode_gid_message(payload)
-        self._join_with(session, group_id, message, reliable)
-        return b""
-
-    def _join_with(self, session: ISession, group_id: str, message: bytes, reliable: bool) -> None:
-        frame = self._envelope(CommandNumber.GROUP_JOIN, session, group_id, message)
-        group = self._table.add(group_id, session)
-        if message:
-            group.channel.publish(frame, session, reliable)
-
-    def _run_leave(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        group_id, message = decode_gid_message(payload)
-        frame = self._envelope(CommandNumber.GROUP_LEAVE, session, group_id, message)
-        group = self._table.remove(group_id, session)
-        if message:
-            group.channel.publish(frame, session, reliable)
-        return b""
-
-    def _envelope(self, cmd: CommandNumber, session: ISession, group_id: str, message: bytes) -> bytes:
-        """Return the push of `message` from `session`.
-
-        :raises MessageTooLarge: with the envelope it would be longer than any client takes.
-        """
-        user_id = session.user.user_id
-        limit = self._rules.max_payload_bytes - pushed_message_overhead(user_id)
-        if len(message) > limit:
-            raise MessageTooLarge(f"message of {len(message)} bytes, in a group {limit} fit")
-        return encode_push(BUILT_IN_VER, cmd, encode_pushed_message(group_id, user_id, message))
-
-    def _run_broadcast(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        # The hot path: the payload is passed on as it is, with the sender put between group ID and message.
-        wire_id = payload[:GROUP_ID_BYTES]
-        group = self._table.find(wire_id.decode("latin-1"))
-        if group is None:
-            decode_gid_message(payload)
-            raise GroupNotFound
-        if session not in group.channel:
-            raise NotMember
-        sender = encode_str8(session.user.user_id)
-        if len(payload) + len(sender) > self._rules.max_payload_bytes:
-            limit = self._rules.max_payload_bytes - GROUP_ID_BYTES - len(sender)
-            raise MessageTooLarge(f"message of {len(payload) - GROUP_ID_BYTES} bytes, in a group {limit} fit")
-        body = wire_id + sender + payload[GROUP_ID_BYTES:]
-        group.channel.publish(encode_push(BUILT_IN_VER, CommandNumber.GROUP_BROADCAST, body), session, reliable)
-        return b""
-
-    def _run_list(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        if payload:
-            raise MalformedPayload(f"{len(payload)} bytes too many: the payload is empty")
-        return b"".join([group.wire_id for group in self._table.groups_of(session)])
-
-    def _run_join_random(self, session: ISession, payload: bytes, reliable: bool) -> bytes | Awaitable[bytes]:
-        wanted = decode_join_random(payload)
-        if wanted.ttl_seconds <= MIN_TTL_SECONDS:
-            raise InvalidTTL
-        if self._join.before or self._join.after or self._create.before or self._create.after:
-            return self._join_random_with_hooks(session, wanted, reliable)
-        group = self._table.pick_joinable(session)
-        if group is not None:
-            self._join_with(session, group.id, wanted.message, reliable)
-            return encode_created(False, group.id)
-        return encode_created(True, self._make(session, self._new_group_of(wanted)).id)
-
-    def _new_group_of(self, wanted: JoinRandom) -> NewGroup:
-        return NewGroup(wanted.allow_empty, True, wanted.ttl_seconds, wanted.interval_ms)
-
-    async def _join_random_with_hooks(self, session: ISession, wanted: JoinRandom, reliable: bool) -> bytes:
-        """A random join is seen by hooks as the GROUP_JOIN or GROUP_CREATE that it turns into.
-
-        Otherwise a hook that keeps users out of groups could be walked around.
-        """
-        for _ in range(RANDOM_JOIN_TRIES):
-            group = self._table.pick_joinable(session)
-            if group is None:
-                break
-            payload = encode_gid_message(group.id, wanted.message)
-            await self._join.run_hooks(self._join.before, session, payload)
-            # The group may be gone, or the user in it, since the hooks began to wait.
-            if self._table.find(group.id) is not group or session in group.channel:
-                continue
-            self._join_with(session, group.id, wanted.message, reliable)
-            await self._join.run_hooks(self._join.after, session, payload)
-            return encode_created(False, group.id)
-        payload = encode_new_group(self._new_group_of(wanted))
-        await self._create.run_hooks(self._create.before, session, payload)
-        group = self._make(session, self._new_group_of(wanted))
-        await self._create.run_hooks(self._create.after, session, payload)
-        return encode_created(True, group.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from meshrelay.config.cluster_checks import CLUSTER_RULES
 from meshrelay.config.keys import keys_by_section
 from meshrelay.config.listening import parse_stream_place, parse_udp_place
 from meshrelay.config.schema import Config, GroupConfig
@@ -18,9 +19,6 @@ __all__ = ["NOT_AVAILABLE", "STREAM_KEYS", "UDP_KEYS", "check_config", "check_st
 
 #: Keys of parts that are not built yet; only their default is taken.
 NOT_AVAILABLE = (
-    "node.workers",
-    "mesh.listen",
-    "mesh.directory",
     "relay.listen",
     "relay.quic",
     "overlay.listen",
@@ -59,6 +57,7 @@ def check_config(config: Config, wrong: frozenset[str]) -> list[ConfigProblem]:
         _Rule(("auth.mode", "auth.insecure"), lambda config: _check_open_to_the_world(config, wrong)),
         _Rule(("auth.mode", "auth.algorithms", "auth.secret_file", "auth.public_key_file"), _check_token_keys),
     ]
+    rules.extend(_Rule(keys, check) for keys, check in CLUSTER_RULES)
     rules.append(_Rule(("group.static_groups",), lambda config: check_static_groups(config.group)))
     for rule in rules:
         if wrong.isdisjoint(rule.keys):

@@ -332,11 +332,20 @@ class MeshConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         str,
         _key(
             "where nodes find users and groups; pb: is the memory directory of another node",
-            pattern=r"memory|pb:\S+:\d+|redis://\S+|redis\+sentinel://\S+",
+            pattern=r"memory|pb:\S+:\d+|pb:unix:\S+|rediss?://\S+|rediss?\+sentinel://\S+",
             form='"memory", "pb:host:port", "redis://host:port/db" or '
             '"redis+sentinel://host:port,host:port/service/db"',
         ),
     ] = "memory"
+    advertised_address: Annotated[
+        str,
+        _key(
+            "where other nodes reach this one, if not where it listens",
+            pattern=r"|[^\s/]+:\d+",
+            form="host:port",
+            empty="as in listen; the host name where that says all addresses",
+        ),
+    ] = ""
     ca_file: Annotated[str, _key("PEM file of the private CA of all nodes", empty="none", file=True)] = ""
     certificate_file: Annotated[str, _key("PEM file of this node's certificate", empty="none", file=True)] = ""
     key_file: Annotated[str, _key("PEM file of this node's private key", empty="none", file=True)] = ""

@@ -1,17 +1,30 @@
 """The HTTP port of a node: where a client is to connect, whether the node is well, and what it counts.
 
-========  =====================================================================================
-site      the tree of pages, and the bounds of every connection
-page      one page: allowed methods, JSON answers, errors
-endpoint  GET /endpoint/type/<type>/user/<user ID>: host, port, and for UDP the secrets
-health    GET /health/live and /health/ready
-metrics   GET /metrics: the node's counters as prometheus samples
-lag       measures how late reactor turns come
-========  =====================================================================================
+==============  ===================================================================================
+site            the tree of pages, and the bounds of every connection
+page            one page: allowed methods, JSON answers at once or later, errors
+headers         headers of a request: token, host
+admin           who may see what only operators should
+endpoint        GET /endpoint/type/<type>/user/<user ID>: host, port, and for UDP the secrets
+chooser         a client that may sign in -> a place on the least loaded node
+placement       records of the nodes -> the order in which they are offered
+reserve         the call by which one node makes a UDP session on another
+health          GET /health/live and /health/ready, with a token that goes through the directory
+cluster         GET /cluster: all nodes, links and the directory
+node_status     what each node tells for that page
+neighbours      links and directory, as chooser and cluster want to see them
+metrics         GET /metrics: the node's counters as prometheus samples
+mesh_metrics    the samples of links and directory
+merged_metrics  the pages of several processes -> one
+lag             measures how late reactor turns come
+==============  ===================================================================================
 
 ::
 
-    HTTP request -> site -> page -> endpoint (authenticator, Endpoints) | health | metrics (NodeCounters, sessions)
+    HTTP request -> site -> page -> endpoint (authenticator) -> chooser -> Endpoints | neighbours -> other nodes
+                                 -> health -> directory
+                                 -> cluster (admin) -> node_status | neighbours -> other nodes
+                                 -> metrics (NodeCounters, sessions), mesh_metrics (links, directory)
 
 Only GET, HEAD and, where browsers ask first, OPTIONS are taken; a request with a body is refused before the body
 is read.

@@ -28,6 +28,7 @@ from meshrelay.counters import NodeCounters
 from meshrelay.errors import ErrorCode
 from meshrelay.fanout.outbox import POLICIES
 from meshrelay.http.lag import LagMeter
+from meshrelay.http.mesh_metrics import DirectoryCollector, LinkCollector, LinkTable
 from meshrelay.http.page import Answer, Page
 from meshrelay.interfaces import IComponent, ISession
 from meshrelay.machine import packets
@@ -62,6 +63,8 @@ class MetricSources(NamedTuple):
     :ivar sessions: all sessions of the node; they are walked once for each page.
     :ivar udp_reservations: endpoint calls whose first packet has not come.
     :ivar udp_socket_buffers: what the kernel granted, in bytes: for receiving, for sending.
+    :ivar links: `meshrelay.mesh.links.Links`; None = the node links to no other.
+    :ivar directory: `IDirectory.statistics`; None = there is nothing to say of a directory.
     """
 
     node_id: str
@@ -72,6 +75,8 @@ class MetricSources(NamedTuple):
     udp_reservations: Callable[[], int]
     lag: LagMeter
     udp_socket_buffers: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    links: LinkTable | None = None
+    directory: Callable[[], Mapping[str, int]] | None = None
 
 
 class NodeCollector(Collector):
@@ -150,7 +155,6 @@ class NodeCollector(Collector):
         failures = counters.delivery_failures
         yield _counter("delivery_failures", "Members that failed to take their frames: bugs.", failures)
         yield _counter("address_changes", "UDP clients that came from another address.", counters.address_changes)
-        yield _counter("address_changes", "UDP clients that came from another address.", counters.address_changes)
         yield _counter("batches", "Joins of frames, each for all members of a group.", counters.batches)
         for name, text, label, known, counts in (
             ("errors", "Commands answered with an error.", "code", codes, errors),
@@ -212,6 +216,10 @@ def make_registry(sources: MetricSources) -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     registry.register(NodeCollector(sources))
+    if sources.links is not None:
+        registry.register(LinkCollector(sources.links))
+    if sources.directory is not None:
+        registry.register(DirectoryCollector(sources.directory))
     return registry
 
 

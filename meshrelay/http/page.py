@@ -1,7 +1,7 @@
 """One page: an HTTP request -> an `Answer`. What all pages have in common stands here.
 
-A page says which methods it takes and makes one answer; headers that every answer needs, HEAD, and the 405 for other
-methods are added here.
+A page says which methods it takes and makes one answer, at once or later; headers that every answer needs, HEAD, the
+405 for other methods, and the 503 for answers that do not come in time are added here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,34 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-__all__ = ["Answer", "Branch", "NotFoundPage", "Page", "error_answer", "json_answer", "send_answer"]
+__all__ = [
+    "Answer",
+    "Branch",
+    "NotFoundPage",
+    "PAGE_SECONDS",
+    "Page",
+    "RETRY_AFTER_SECONDS",
+    "error_answer",
+    "json_answer",
+    "send_answer",
+    "unavailable_answer",
+]
 
 JSON_TYPE = "application/json"
+
+#: An answer that comes later must be there by then.
+PAGE_SECONDS = 5.0
+
+#: A client that was told to come back later waits at least this long.
+RETRY_AFTER_SECONDS = 5
 
 
 class Answer(NamedTuple):
@@ -40,6 +61,11 @@ def error_answer(status: int, text: str, headers: tuple[tuple[str, str], ...] = 
     return json_answer(status, {"error": text}, headers)
 
 
+def unavailable_answer(text: str) -> Answer:
+    """Return a 503 that says when to ask again."""
+    return error_answer(http.SERVICE_UNAVAILABLE, text, (("Retry-After", str(RETRY_AFTER_SECONDS)),))
+
+
 def send_answer(request: Request, answer: Answer) -> None:
     """Write `answer` and finish the request; a HEAD request gets the headers alone."""
     request.setResponseCode(answer.status)
@@ -54,10 +80,39 @@ def send_answer(request: Request, answer: Answer) -> None:
     request.finish()
 
 
+def _send_later(request: Request, coming: Deferred[Answer], log: Logger) -> None:
+    """Send the answer when it is there; a client that is gone meanwhile, or waits for too long, cancels it."""
+    is_gone = False
+
+    def client_gone(_: Failure) -> None:
+        nonlocal is_gone
+        is_gone = True
+        coming.cancel()
+
+    def answered(answer: Answer) -> None:
+        if not is_gone:
+            send_answer(request, answer)
+
+    def failed(failure: Failure) -> None:
+        if is_gone:
+            return
+        if failure.check(DeferredTimeoutError):
+            send_answer(request, unavailable_answer("the answer did not come in time"))
+        else:
+            request.processingFailed(failure)
+
+    assert request.site is not None
+    request.notifyFinish().addErrback(client_gone)
+    coming.addTimeout(PAGE_SECONDS, request.site.reactor)
+    coming.addCallbacks(answered, failed)
+    coming.addErrback(lambda failure: log.failure("an answer could not be sent", failure=failure))
+
+
 class Page(Resource):
     """Answers all requests at its path and below. Abstract."""
 
     isLeaf = True
+    _log = Logger()
 
     #: In the order in which Allow names them.
     methods: ClassVar[tuple[str, ...]] = ("GET", "HEAD")
@@ -68,8 +123,11 @@ class Page(Resource):
     def render(self, request: Request) -> int:
         """See `twisted.web.resource.IResource.render`."""
         method = request.method.decode("latin-1")
-        is_allowed = method in self.methods
-        send_answer(request, self.answer(request) if is_allowed else self._not_allowed(method))
+        answer = self.answer(request) if method in self.methods else self._not_allowed(method)
+        if isinstance(answer, Deferred):
+            _send_later(request, answer, self._log)
+        else:
+            send_answer(request, answer)
         return NOT_DONE_YET
 
     def _not_allowed(self, method: str) -> Answer:
@@ -78,8 +136,11 @@ class Page(Resource):
             http.NOT_ALLOWED, f"method {method[:32]} is not allowed here, use {allowed}", (("Allow", allowed),)
         )
 
-    def answer(self, request: Request) -> Answer:
-        """Answer a request whose method is one of ``methods``."""
+    def answer(self, request: Request) -> Answer | Deferred[Answer]:
+        """Answer a request whose method is one of ``methods``.
+
+        :returns: the answer, or what fires with it within `PAGE_SECONDS`; cancelled when nobody waits for it any more.
+        """
         raise NotImplementedError
 
 

@@ -17,7 +17,7 @@ body                 413 and closed, before the body is read
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -30,8 +30,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from meshrelay.counters import NodeCounters
-from meshrelay.http.endpoint import EndpointPage, EndpointRules, Endpoints
-from meshrelay.http.health import health_pages
+from meshrelay.http.admin import AdminAccess
+from meshrelay.http.chooser import Chooser, Cluster, Endpoints, NoCluster
+from meshrelay.http.cluster import ClusterPage, ClusterStatus
+from meshrelay.http.endpoint import EndpointPage, EndpointRules
+from meshrelay.http.health import DirectoryProbe, NodePhase, health_pages
 from meshrelay.http.metrics import MetricsPage
 from meshrelay.http.page import Branch, error_answer, send_answer
 from meshrelay.session.auth import Authenticator
@@ -71,6 +74,15 @@ class HttpPages:
     allowed_origins: tuple[str, ...]
     registry: CollectorRegistry
     counters: NodeCounters
+    #: The other nodes that clients may be sent to.
+    cluster: Cluster = field(default_factory=NoCluster)
+    #: True until the node is ready for the first time; tells people why it is not.
+    is_starting: Callable[[], bool] = lambda: False
+    #: Tried for each answer to "are you ready"; None = there is no directory that could be away.
+    probe: DirectoryProbe | None = None
+    #: None = there is no page of the cluster.
+    cluster_status: ClusterStatus | None = None
+    admin: AdminAccess = field(default_factory=AdminAccess)
 
 
 class _Request(Request):
@@ -171,9 +183,13 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
     :param clock: times the connections out.
     """
     root = Branch()
+    chooser = Chooser(pages.node_id, pages.endpoints, pages.cluster, clock)
     rules = EndpointRules(pages.is_ready, pages.allowed_origins)
-    endpoint = EndpointPage(pages.endpoints, pages.authenticator, rules)
+    endpoint = EndpointPage(chooser, pages.authenticator, rules)
+    phase = NodePhase(pages.is_ready, pages.is_starting)
     root.putChild(b"endpoint", endpoint)
-    root.putChild(b"health", health_pages(pages.node_id, pages.is_ready))
+    root.putChild(b"health", health_pages(pages.node_id, phase, pages.probe))
     root.putChild(b"metrics", MetricsPage(pages.registry))
+    if pages.cluster_status is not None:
+        root.putChild(b"cluster", ClusterPage(pages.cluster_status, pages.admin))
     return RelaySite(root, endpoint, clock, pages.counters)

@@ -8,7 +8,8 @@
                        |    v                 |
                       WAITING <---------------'         stop leads to STOPPED: no longer wanted
 
-IDLE: not reached, and it is the other node that dials. `LINK_MOVES` is the whole table.
+IDLE: not reached, and we do not dial, because the other node does or because nobody wants it any more. `LINK_MOVES`
+is the whole table.
 
 A node never dials while its link is up. So when a second connection comes up, the other node has lost the first one
 and the newer one takes over, unless both dialled at the same time: then the one that the node of the lesser ID dialled
@@ -53,10 +54,12 @@ class LinkInput(Enum):
 
     DIAL_DUE = "dial due"
     FAILED = "failed"
+    FAILED_WITHOUT_DIAL = "failed, and is dialled no more"
     CONNECTED = "connected"
     LOST = "lost"
     LOST_WHILE_DIALING = "lost, another connection is being greeted"
     LOST_WITHOUT_DIAL = "lost, the other node dials"
+    RELEASED = "is dialled no more"
     STOP = "stop"
 
 
@@ -65,6 +68,8 @@ LINK_MOVES: Mapping[tuple[LinkState, LinkInput], LinkState] = {
     (LinkState.IDLE, LinkInput.DIAL_DUE): LinkState.DIALING,
     (LinkState.WAITING, LinkInput.DIAL_DUE): LinkState.DIALING,
     (LinkState.DIALING, LinkInput.FAILED): LinkState.WAITING,
+    (LinkState.DIALING, LinkInput.FAILED_WITHOUT_DIAL): LinkState.IDLE,
+    (LinkState.WAITING, LinkInput.RELEASED): LinkState.IDLE,
     # An attempt that was under way when the other node's connection came up.
     (LinkState.UP, LinkInput.FAILED): LinkState.UP,
     (LinkState.IDLE, LinkInput.CONNECTED): LinkState.UP,
@@ -91,6 +96,7 @@ class NodeLink:
     :param connected: called with each connection that we dialled, and with the link.
     :ivar incarnation: of the other node, when it was last here; None = it never was.
     :ivar is_announced: the observer knows it as up.
+    :ivar refused: why its last strand ended, if one of the two ended it on purpose.
     """
 
     _log = Logger()
@@ -111,6 +117,7 @@ class NodeLink:
         self.strand: Strand | None = None
         self.incarnation: bytes | None = None
         self.is_announced = False
+        self.refused: LinkRefused | None = None
         self.up_count = 0
         self._turn = turn
         self._clock = clock
@@ -138,6 +145,20 @@ class NodeLink:
         if self.state is LinkState.IDLE:
             self._dial_now()
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is dialled when the node is not reached."""
+        return self._dial is not None
+
+    def release(self) -> None:
+        """Dial no more. A connection that is there stays, and so does all that waits; the other node may dial."""
+        self._dial = None
+        if self.state is LinkState.WAITING:
+            self._move(LinkInput.RELEASED)
+            self._stop_timer()
+        elif self._dialing is not None:
+            self._dialing.cancel()
+
     def _dial_now(self) -> None:
         self._timer = None
         assert self._dial is not None
@@ -158,7 +179,8 @@ class NodeLink:
     def attempt_failed(self) -> None:
         """What we dialled came to nothing: try again later, unless the other node dialled meanwhile."""
         self.attempt = None
-        self._move(LinkInput.FAILED)
+        is_released = self._dial is None and self.state is LinkState.DIALING
+        self._move(LinkInput.FAILED_WITHOUT_DIAL if is_released else LinkInput.FAILED)
         if self.state is LinkState.WAITING:
             self._wait()
 
@@ -168,6 +190,15 @@ class NodeLink:
     def resume(self) -> Resume:
         """Where our batches and those of the other node stand."""
         return Resume(self.sender.epoch, self.receiver.epoch, self.receiver.received)
+
+    def is_anew(self, incarnation: bytes, resume: Resume) -> bool:
+        """Tell whether the other node is not the one that was here before: it was started anew, or has forgotten us.
+
+        Who has forgotten a link numbers its batches anew, under another epoch; what it had for us is gone as well.
+        """
+        if self.incarnation is not None and self.incarnation != incarnation:
+            return True
+        return self.receiver.epoch not in (0, resume.epoch)
 
     def is_winner(self, strand: Strand, own_id: str) -> bool:
         """Tell whether `strand` takes over from what we have."""

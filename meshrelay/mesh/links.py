@@ -6,7 +6,7 @@
                                                              ^ send, call
 
 Whoever knows the secret, and shows a certificate of the private CA for the node it says it is, may link; which nodes
-this one dials is told by `keep`.
+this one dials is told by `keep`, and by `contact` where only an address is known.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from meshrelay.machine.backoff import Backoff
 from meshrelay.mesh.batches import BatchLimits, BatchSender
-from meshrelay.mesh.errors import LinkRefused
+from meshrelay.mesh.errors import LinkLost, LinkRefused
 from meshrelay.mesh.greeting import AcceptorGreeting, DialerGreeting, NodeIdentity
 from meshrelay.mesh.interfaces import Dial, INodeConnection, INodeLinkObserver, WritesOfTurn
 from meshrelay.mesh.link import LinkState, NodeLink
-from meshrelay.mesh.strand import Strand, StrandOptions
+from meshrelay.mesh.strand import Strand, StrandOptions, StrandState
 from meshrelay.wire.node import NONCE_BYTES, Hello, Refusal, Resume, decode_batch, encode_ack
 
 __all__ = ["Chance", "LinkOptions", "Links"]
@@ -93,6 +94,9 @@ class Links:
         self._greeting_count = 0
         self._order = 0
         self._is_stopped = False
+        #: Contacts that are being dialled, and those that are being greeted.
+        self._dialing: dict[Deferred[str], Deferred[INodeConnection]] = {}
+        self._contacts: dict[Strand, Deferred[str]] = {}
         self._waiting_for_end: list[Deferred[None]] = []
         self.refused: Counter[str] = Counter()
 
@@ -141,6 +145,75 @@ class Links:
         if link is not None:
             link.stop()
             self._links.pop(node_id, None)
+        # One that is being greeted has told where the link stood, which is no longer true.
+        for strand in [each for each in self._strands if each.node_id == node_id and each.up_order == 0]:
+            strand.close(Refusal.CLOSED, "the link was forgotten meanwhile")
+
+    def forget_unused(self, wanted: Container[str]) -> None:
+        """Forget the links that are not up, that nobody dials, and whose node is not `wanted`."""
+        greeted = {strand.node_id for strand in self._strands if strand.up_order == 0}
+        for link in self:
+            is_idle = link.strand is None and link.attempt is None and not link.is_kept
+            if is_idle and link.node_id not in greeted and link.node_id not in wanted:
+                self.forget(link.node_id)
+
+    def contact(self, dial: Dial) -> Deferred[str]:
+        """Link once to whoever is at an address. Afterwards it is a link like any other, which nobody dials again.
+
+        :returns: fires with the ID of the node when the link to it is up, or when it will be by another connection that
+            the two prefer; fails with LinkRefused or LinkLost, or with what `dial` failed with. Cancelling it gives up.
+        """
+        if self._is_stopped:
+            return fail(LinkRefused(Refusal.CLOSED, f"{self.identity.node_id} stops"))
+        found: Deferred[str] = Deferred(self._give_up)
+        dialing = dial()
+        self._dialing[found] = dialing
+        dialing.addCallbacks(self._contacted, self._not_contacted, callbackArgs=(found,), errbackArgs=(found,))
+        return found
+
+    def _give_up(self, found: Deferred[str]) -> None:
+        dialing = self._dialing.get(found)
+        if dialing is not None:
+            dialing.cancel()
+        for strand in [each for each, waiting in self._contacts.items() if waiting is found]:
+            del self._contacts[strand]
+            # One that is up belongs to the link.
+            if strand.up_order == 0:
+                strand.abort("given up")
+                self._forget_unproven(strand.node_id)
+
+    def _contacted(self, connection: INodeConnection, found: Deferred[str]) -> None:
+        del self._dialing[found]
+        if self._is_stopped:
+            connection.abort("this node stops")
+            found.errback(LinkRefused(Refusal.CLOSED, f"{self.identity.node_id} stops"))
+            return
+        greeting = DialerGreeting(self.identity, self._secret, self._nonce(), connection.names)
+        strand = self._begin(connection, greeting, None)
+        self._contacts[strand] = found
+        strand.start()
+
+    def _not_contacted(self, failure: Failure, found: Deferred[str]) -> None:
+        del self._dialing[found]
+        found.errback(failure)
+
+    def _forget_unproven(self, node_id: str) -> None:
+        """The table of links is not for names that anybody may say."""
+        link = self._links.get(node_id)
+        if link is not None and link.incarnation is None and link.strand is None and not link.is_kept:
+            self.forget(node_id)
+
+    def _contact_over(self, strand: Strand, reason: str, refused: LinkRefused | None) -> None:
+        """A contact came to nothing, or to a link that is there already."""
+        found = self._contacts.pop(strand, None)
+        if found is None:
+            return
+        link = self._links.get(strand.node_id)
+        if link is not None and refused is not None and refused.code is Refusal.REPLACED:
+            found.callback(link.node_id)
+            return
+        self._forget_unproven(strand.node_id)
+        found.errback(refused or LinkLost(strand.node_id, reason))
 
     def stop(self) -> Deferred[None]:
         """Close all links.
@@ -150,6 +223,8 @@ class Links:
         self._is_stopped = True
         for node_id in list(self._links):
             self.forget(node_id)
+        for found in list(self._dialing):
+            found.cancel()
         for strand in list(self._strands):
             strand.close(Refusal.CLOSED, f"{self.identity.node_id} stops")
         if not self._strands:
@@ -189,6 +264,20 @@ class Links:
 
     def greeted(self, strand: Strand, peer: Hello) -> Resume:
         """See `meshrelay.mesh.strand.StrandOwner`."""
+        if strand.is_dialer:
+            self._check_only_dial(strand, peer.node_id)
+        return self._check_wanted(strand, peer)
+
+    def _check_only_dial(self, strand: Strand, node_id: str) -> None:
+        """Of two connections that we dialled, both ends would not always see the same one as the newer."""
+        others = (each for each in self._strands if each is not strand and each.node_id == node_id)
+        if any(each.is_dialer and each.up_order == 0 and each.state is StrandState.GREETING for each in others):
+            raise LinkRefused(Refusal.REPLACED, "another connection to this node is being greeted")
+        link = self._links.get(node_id)
+        if strand in self._contacts and link is not None and link.strand is not None and not link.strand.is_silent:
+            raise LinkRefused(Refusal.REPLACED, "the node is linked already")
+
+    def _check_wanted(self, strand: Strand, peer: Hello) -> Resume:
         link = self._link(peer.node_id)
         current = link.strand
         if current is not None and link.incarnation != peer.incarnation:
@@ -203,14 +292,16 @@ class Links:
         """See `meshrelay.mesh.strand.StrandOwner`."""
         peer = strand.peer
         assert peer is not None
-        self.greeted(strand, peer)
+        self._check_wanted(strand, peer)
         link = self._link(peer.node_id)
-        is_new_peer = link.incarnation is not None and link.incarnation != peer.incarnation
+        is_new_peer = link.is_anew(peer.incarnation, resume)
         before = link.strand
-        if is_new_peer and before is not None:
-            # It carried what was meant for the old one.
-            before.close(Refusal.REPLACED, "the node began anew")
-            before = None
+        if is_new_peer:
+            if before is not None:
+                # It carried what was meant for the old one.
+                before.close(Refusal.REPLACED, "the node began anew")
+                before = None
+            self._announce_down(link, "the node began anew")
         dropped = link.sender.resume(resume, is_new_peer)
         link.receiver.follow(resume.epoch)
         link.incarnation = peer.incarnation
@@ -231,6 +322,9 @@ class Links:
             link.is_announced = True
             self._log.info("linked to {node} at {address}", node=link.node_id, address=strand.address)
             self._tell("link_up", partial(self._observer.link_up, link.node_id))
+        found = self._contacts.pop(strand, None)
+        if found is not None:
+            found.callback(link.node_id)
         link.flush()
 
     def batch_received(self, strand: Strand, data: bytes) -> bytes:
@@ -260,19 +354,30 @@ class Links:
             self.refused[refused.code.name] += 1
         link = self._links.get(strand.node_id) or self._link_of_attempt(strand)
         self._tell_over(strand, link, reason, refused)
-        if link is None:
-            return
+        if link is not None:
+            self._strand_of_link_over(link, strand, reason, refused)
+        self._contact_over(strand, reason, refused)
+
+    def _strand_of_link_over(self, link: NodeLink, strand: Strand, reason: str, refused: LinkRefused | None) -> None:
         if link.attempt is strand:
             link.attempt_failed()
         elif link.strand is strand:
             link.strand = None
+            link.refused = refused
             if link.state is not LinkState.STOPPED:
                 link.lost()
-            is_taken_over = refused is not None and refused.code is Refusal.REPLACED and link.attempt is not None
-            if is_taken_over:
+            is_replaced = refused is not None and refused.code is Refusal.REPLACED
+            if is_replaced and (link.attempt is not None or self._is_contacted(link.node_id)):
                 # Both dialled, and the other end was first to see that our connection is the one that stays.
                 return
-        if link.is_announced and link.strand is None:
+        if link.strand is None:
+            self._announce_down(link, reason)
+
+    def _is_contacted(self, node_id: str) -> bool:
+        return any(strand.node_id == node_id and strand.up_order == 0 for strand in self._contacts)
+
+    def _announce_down(self, link: NodeLink, reason: str) -> None:
+        if link.is_announced:
             link.is_announced = False
             self._tell("link_down", partial(self._observer.link_down, link.node_id, reason))
 

@@ -130,6 +130,12 @@ class Application:
         """See `ISessionObserver`."""
         self._tell(self._sign_out_callbacks, session)
 
+    def session_moved(self, session: ISession) -> None:
+        """See `ISessionObserver`: the user has not signed out."""
+
+    def session_adopted(self, session: ISession, group_ids: list[str]) -> None:
+        """See `ISessionObserver`: the user signed in elsewhere, where the callbacks were called."""
+
     def _tell(self, callbacks: list[Callable[[User], object]], session: ISession) -> None:
         for callback in callbacks:
             start(_call(callback, session.user), self._log, "a callback of the application")

@@ -4,12 +4,14 @@
 state       what it does
 ==========  =================================================================================
 GREETING    waits for HELLO, at most hello_timeout_seconds
+SIGNING_IN  waits for the session that the client left at another node, within the same time; frames wait as well
 OPEN        runs commands, one after the other; PING, PONG, ACK and GOODBYE at once
 CLOSED      passes over what still arrives
 ==========  =================================================================================
 
 Commands of one connection run in the order in which they came: while one waits for the application the next ones wait
-behind it, and when ``pending_commands`` of them do, nothing more is read.
+behind it, and when ``pending_commands`` of them do, nothing more is read. What comes while SIGNING_IN is run, in its
+order, when the client has been answered.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from enum import Enum
 from typing import NamedTuple
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from meshrelay.background import Alarm, Alarms
-from meshrelay.config.schema import SessionConfig
 from meshrelay.counters import NodeCounters, TransportCounters
 from meshrelay.errors import (
     AuthenticationError,
@@ -37,9 +39,10 @@ from meshrelay.interfaces import IConnection, IDownlink, IUplink
 from meshrelay.model import CloseReason, Status
 from meshrelay.session.auth import Authenticator, Identity
 from meshrelay.session.dispatch import Dispatcher
-from meshrelay.session.handshake import NodeFacts, read_hello, welcome_of
+from meshrelay.session.handshake import Arrivals, NoArrivals, NodeFacts, read_hello, welcome_of
 from meshrelay.session.rate_limit import CommandRate
 from meshrelay.session.registry import Resume, SessionRegistry, SignIn
+from meshrelay.session.rules import ConnectionRules
 from meshrelay.session.session import Session
 from meshrelay.wire.commands import CORE_VER, MAX_PING_BYTES, CoreCommand, encode_error
 from meshrelay.wire.frame import Frame, encode_frame, encode_push
@@ -54,44 +57,10 @@ MAX_EARLY_FRAMES = 16
 ACK_BYTES = 4
 
 
-class ConnectionRules(NamedTuple):
-    """Times in seconds; see [session] of the configuration for each."""
-
-    hello_timeout_seconds: float
-    heartbeat_seconds: float
-    tcp_ttl_seconds: float
-    udp_ttl_seconds: float
-    max_payload_bytes: int
-    #: 0 = no limit.
-    commands_per_second: float
-    pending_commands: int
-    max_connections: int
-
-    @classmethod
-    def of(cls, session: SessionConfig, max_connections: int) -> ConnectionRules:
-        """Return the rules that [session] of the configuration says.
-
-        :param max_connections: where it says 0.
-        """
-        return cls(
-            hello_timeout_seconds=session.hello_timeout_seconds,
-            heartbeat_seconds=session.heartbeat_seconds,
-            tcp_ttl_seconds=session.tcp_ttl_seconds,
-            udp_ttl_seconds=session.udp_ttl_seconds,
-            max_payload_bytes=session.max_payload_bytes,
-            commands_per_second=session.commands_per_second,
-            pending_commands=session.pending_commands,
-            max_connections=session.max_connections or max_connections,
-        )
-
-    def ttl_seconds(self, transport_name: str) -> float:
-        """How long a client of this transport may say nothing."""
-        return self.udp_ttl_seconds if transport_name == "udp" else self.tcp_ttl_seconds
-
-
 class Reception:
     """What all connections of a node share, and the only way to get one.
 
+    :ivar arrivals: brings sessions of other nodes here; nobody's unless the node has others.
     :ivar is_draining: True: nobody is let in any more.
     """
 
@@ -115,6 +84,9 @@ class Reception:
         self.connections: set[Connection] = set()
         #: Closed by the node, and its transport not gone yet.
         self.lingering: set[Connection] = set()
+        #: User ID -> the connection that waits for a session of another node; some of `connections`.
+        self.signing_in: dict[str, Connection] = {}
+        self.arrivals: Arrivals = NoArrivals()
         self.is_draining = False
 
     @property
@@ -135,8 +107,22 @@ class Reception:
 
 class _State(Enum):
     GREETING = "greeting"
+    SIGNING_IN = "signing in"
     OPEN = "open"
     CLOSED = "closed"
+
+
+class _Entry(NamedTuple):
+    """A sign-in that is allowed."""
+
+    identity: Identity
+    resume: Resume
+    #: Of a new session; "" = a random one.
+    sid: str
+    #: Of the HELLO that is to be answered; None: the user signed in some other way.
+    request_id: int | None
+    #: The client is pushed what a HELLO would have been answered.
+    greets: bool
 
 
 @implementer(IUplink, IConnection)
@@ -149,6 +135,7 @@ class Connection:
         "_alarm",
         "_counters",
         "_early_frames",
+        "_entry",
         "_heard_at",
         "_is_busy",
         "_is_pong_due",
@@ -173,6 +160,8 @@ class Connection:
         #: How the sign-in went, until a UDP client was told.
         self._outcome: SignIn | None = None
         self._early_frames = 0
+        #: While it is SIGNING_IN.
+        self._entry: _Entry | None = None
         self._is_busy = False
         self._is_reading_paused = False
         self._pending: deque[Frame] | None = None
@@ -209,6 +198,11 @@ class Connection:
                 self._run(frame)
         elif self._state is _State.GREETING:
             self._greet(frame)
+        elif self._state is _State.SIGNING_IN:
+            if frame.status & ~1:
+                self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
+            else:
+                self._queue(frame)
 
     def protocol_broken(self, error: RemoteProtocolError) -> None:
         """See `IUplink`."""
@@ -254,6 +248,7 @@ class Connection:
         self._state = _State.CLOSED
         self._alarm.cancel()
         self._pending = None
+        self._forget_entry()
         self._counters.connections -= 1
         self._reception.counters.closes[self.link.transport_name, counted_as] += 1
         self._reception.connections.discard(self)
@@ -304,10 +299,7 @@ class Connection:
             self._refuse(frame, NotSignedIn("sign-in refused"))
             self.close(CloseReason.BAD_TOKEN)
         else:
-            outcome = self._reception.registry.sign_in(identity, self, resume)
-            body = welcome_of(outcome, self._reception.facts)
-            self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.HELLO, frame.request_id, body))
-            self._open(outcome)
+            self._enter(_Entry(identity, resume, "", frame.request_id, False))
 
     def open_signed_in(self, identity: Identity, resume: Resume, sid: str, greets: bool) -> None:
         """Serve a user who signed in some other way than by HELLO: UDP, by the endpoint call.
@@ -315,9 +307,51 @@ class Connection:
         :param sid: of the session if a new one is made.
         :param greets: tell the client at once how it went, see `greet`.
         """
-        outcome = self._outcome = self._reception.registry.sign_in(identity, self, resume, sid)
-        if greets:
-            self.greet()
+        self._enter(_Entry(identity, resume, sid, None, greets))
+
+    def _enter(self, entry: _Entry) -> None:
+        """Sign in, perhaps not before the session that is resumed has come from another node."""
+        reception = self._reception
+        user_id = entry.identity.user_id
+        earlier = reception.signing_in.get(user_id)
+        if earlier is not None:
+            # As it would be if it were in already.
+            earlier.close(CloseReason.REPLACED)
+        waiting = reception.arrivals.fetch(entry.identity, entry.resume.sid) if entry.resume.sid else None
+        if waiting is None:
+            self._sign_in(entry)
+            return
+        self._state = _State.SIGNING_IN
+        self._entry = entry
+        reception.signing_in[user_id] = self
+        waiting.addCallback(self._arrived).addErrback(self._sign_in_failed)
+
+    def _arrived(self, _: None) -> None:
+        entry = self._entry
+        # It may have been closed meanwhile; what has come waits for another connection then.
+        if entry is not None:
+            self._forget_entry()
+            self._sign_in(entry)
+            self._run_pending()
+
+    def _forget_entry(self) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            del self._reception.signing_in[entry.identity.user_id]
+
+    def _sign_in_failed(self, failure: Failure) -> None:
+        self._log.failure("sign-in of {peer} failed", failure=failure, peer=self.link.peer)
+        self.failed()
+
+    def _sign_in(self, entry: _Entry) -> None:
+        outcome = self._reception.registry.sign_in(entry.identity, self, entry.resume, entry.sid)
+        if entry.request_id is not None:
+            body = welcome_of(outcome, self._reception.facts)
+            self.link.send_frame(encode_frame(CORE_VER, Status.OK, CoreCommand.HELLO, entry.request_id, body))
+        else:
+            self._outcome = outcome
+            if entry.greets:
+                self.greet()
         self._open(outcome)
 
     def greet(self) -> None:
@@ -437,8 +471,15 @@ class Connection:
 
     def _command_done(self, _: None) -> None:
         self._is_busy = False
+        self._run_pending()
+
+    def _run_pending(self) -> None:
         while self._pending and not self._is_busy and self._state is _State.OPEN:
-            self._run(self._pending.popleft())
+            frame = self._pending.popleft()
+            if frame.ver == CORE_VER:
+                self._core_command(frame)
+            else:
+                self._run(frame)
         if self._is_reading_paused and not self._is_busy and self._state is _State.OPEN:
             self._is_reading_paused = False
             self.link.resume_reading()

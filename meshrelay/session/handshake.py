@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
 
 from meshrelay.errors import MalformedPayload
 from meshrelay.model import PROTOCOL_VERSION
@@ -10,7 +12,7 @@ from meshrelay.session.auth import Authenticator, Identity
 from meshrelay.session.registry import Resume, SignIn
 from meshrelay.wire.hello import Welcome, decode_hello, encode_welcome
 
-__all__ = ["NodeFacts", "read_hello", "welcome_of"]
+__all__ = ["Arrivals", "NoArrivals", "NodeFacts", "read_hello", "welcome_of"]
 
 
 class NodeFacts(NamedTuple):
@@ -19,6 +21,26 @@ class NodeFacts(NamedTuple):
     node_id: str
     heartbeat_seconds: float
     max_payload_bytes: int
+
+
+class Arrivals(Protocol):
+    """Brings sessions of other nodes here."""
+
+    def fetch(self, identity: Identity, sid: str) -> Deferred[None] | None:
+        """Look for a session of another node that its client wants to go on with here.
+
+        :param sid: what the client says; whatever it is, it tells the client nothing about other sessions.
+        :returns: fires within about 6 seconds, whether it was found or not, and never with a failure: now the registry
+            knows. None: there is nothing to wait for.
+        """
+
+
+class NoArrivals:
+    """`Arrivals` of a node that is alone."""
+
+    def fetch(self, identity: Identity, sid: str) -> Deferred[None] | None:
+        """As `Arrivals.fetch`."""
+        return None
 
 
 def read_hello(payload: bytes, authenticator: Authenticator) -> tuple[Identity, Resume]:

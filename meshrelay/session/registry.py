@@ -1,23 +1,30 @@
-"""All sessions of this node: who is signed in, who took over from whom, who is away and for how long."""
+"""All sessions of this node: who is signed in, who took over from whom, who is away and for how long.
+
+Sessions of other nodes come and go by `SessionRegistry.adopt` and `SessionRegistry.move_out`; who decides that is
+`meshrelay.session.roaming`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from hmac import compare_digest
+from inspect import isawaitable
 from typing import NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from meshrelay.background import Alarm, Alarms
+from meshrelay.background import Alarm, Alarms, start
 from meshrelay.counters import NodeCounters
 from meshrelay.interfaces import IConnection, IDownlink, ISessionObserver, ISessions
 from meshrelay.model import CloseReason, User
 from meshrelay.session.auth import Identity
 from meshrelay.session.session import Session
+from meshrelay.wire.session_node import Handover, split_group_ids
 
-__all__ = ["RegistryLimits", "Resume", "SessionRegistry", "SignIn"]
+__all__ = ["Adoption", "RegistryLimits", "Resume", "SessionRegistry", "SignIn"]
 
 
 class RegistryLimits(NamedTuple):
@@ -53,6 +60,14 @@ class SignIn(NamedTuple):
     recovered: bool
     #: To be sent to the client after the answer to HELLO and before anything else.
     frames: list[bytes]
+
+
+class Adoption(NamedTuple):
+    """A session that came from another node."""
+
+    session: Session
+    #: What the observers still do about it; each fires with None, never with a failure.
+    waiting: list[Deferred[None]]
 
 
 @implementer(ISessions)
@@ -115,9 +130,13 @@ class SessionRegistry:
         session = self._by_user.get(user_id)
         if session is None:
             return False
-        self._disconnect(session, CloseReason.KICKED, text)
-        self.end(session, CloseReason.KICKED)
+        self.expel(session, CloseReason.KICKED, text)
         return True
+
+    def expel(self, session: Session, reason: CloseReason, text: str = "") -> None:
+        """Close the connection of `session`, if it has one, and end it."""
+        self._disconnect(session, reason, text)
+        self.end(session, reason)
 
     def make_sid(self) -> str:
         """A sid that no session has."""
@@ -146,9 +165,39 @@ class SessionRegistry:
         user = User(user_id, sid or self._make_sid(), connection.link.transport_name, identity.claims)
         session = Session(user, self._limits.replay_bytes, resume.acks)
         session.attach(connection)
-        self._by_user[user_id] = session
-        self._by_sid[user.sid] = session
+        self._add(session)
         return SignIn(session, False, False, [])
+
+    def _add(self, session: Session) -> None:
+        self._by_user[session.user.user_id] = session
+        self._by_sid[session.user.sid] = session
+
+    def adopt(self, identity: Identity, sid: str, handover: Handover, instead_of: Session | None) -> Adoption | None:
+        """Take over a session of another node; it is away until its client resumes it.
+
+        :param instead_of: the session of the user when its client asked for `sid`; it is over.
+        :returns: None: the user has signed in meanwhile, or sessions are not kept here.
+        """
+        older = self._by_user.get(identity.user_id)
+        if sid in self._by_sid or self._limits.resume_seconds <= 0:
+            return None
+        if older is not None:
+            if older is not instead_of:
+                return None
+            self.expel(older, CloseReason.REPLACED)
+        session = Session.adopted(User(identity.user_id, sid, "", identity.claims), self._limits.replay_bytes, handover)
+        self._add(session)
+        self._wait(session)
+        results = self._tell("session_adopted", session, split_group_ids(handover.groups))
+        waiting = [start(_finish(each), self._log, "adopting a session") for each in results if isawaitable(each)]
+        self._keep_bound()
+        return Adoption(session, waiting)
+
+    def move_out(self, session: Session) -> None:
+        """The session goes on at another node: like `end`, but for its observers. What it had comes by `hand_over`."""
+        self._disconnect(session, CloseReason.REPLACED, "")
+        if self._remove(session):
+            self._tell("session_moved", session)
 
     def signed_in(self, outcome: SignIn) -> None:
         """Tell the observers about a sign-in that the client knows of."""
@@ -169,8 +218,14 @@ class SessionRegistry:
             self.end(session, None)
             return
         session.let_go()
-        self._away[session] = self._alarms.call_later(self._limits.resume_seconds, lambda: self.end(session, None))
+        self._wait(session)
         self._tell("session_away", session)
+        self._keep_bound()
+
+    def _wait(self, session: Session) -> None:
+        self._away[session] = self._alarms.call_later(self._limits.resume_seconds, lambda: self.end(session, None))
+
+    def _keep_bound(self) -> None:
         if len(self._away) > self._limits.max_away:
             self.end(next(iter(self._away)), None)
 
@@ -184,23 +239,37 @@ class SessionRegistry:
 
         :param reason: None = the client left, or stayed away too long.
         """
+        if self._remove(session):
+            self._tell("session_closed", session, reason)
+
+    def _remove(self, session: Session) -> bool:
+        """Take `session` out of the indexes. False: it was not there."""
         if self._by_sid.pop(session.user.sid, None) is None:
-            return
+            return False
         self._by_user.pop(session.user.user_id, None)
         self._stop_waiting(session)
         session.let_go()
         session.is_over = True
-        self._tell("session_closed", session, reason)
+        return True
 
-    def _tell(self, event: str, session: Session, *details: object) -> None:
-        calls: dict[str, Callable[[ISessionObserver], Callable[..., None]]] = {
+    def _tell(self, event: str, session: Session, *details: object) -> list[object]:
+        """Call a method of all observers. Returns what they returned."""
+        calls: dict[str, Callable[[ISessionObserver], Callable[..., object]]] = {
             "session_opened": lambda observer: observer.session_opened,
             "session_away": lambda observer: observer.session_away,
             "session_back": lambda observer: observer.session_back,
             "session_closed": lambda observer: observer.session_closed,
+            "session_moved": lambda observer: observer.session_moved,
+            "session_adopted": lambda observer: observer.session_adopted,
         }
+        results = []
         for observer in self._observers:
             try:
-                calls[event](observer)(session, *details)
+                results.append(calls[event](observer)(session, *details))
             except Exception:  # one component's bug must not keep the others from knowing
                 self._log.failure("{event} failed in {observer}", event=event, observer=observer)
+        return results
+
+
+async def _finish(waiting: Awaitable[object]) -> None:
+    await waiting

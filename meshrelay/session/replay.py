@@ -20,18 +20,19 @@ class ReplayBuffer:
 
     :param limit_bytes: what is kept at most.
     :param first: number of pushes that came before the first one kept.
+    :param is_whole: False: something was given up before.
     """
 
     __slots__ = ("_entries", "_first", "_is_broken", "_last", "_limit_bytes", "_size_bytes")
 
-    def __init__(self, limit_bytes: int, first: int = 0) -> None:
+    def __init__(self, limit_bytes: int, first: int = 0, is_whole: bool = True) -> None:
         self._limit_bytes = limit_bytes
         #: Joined frames and how many there are in each; shared with the other receivers of the same turn.
         self._entries: deque[tuple[bytes, int]] = deque()
         self._first = first
         self._last = first
         self._size_bytes = 0
-        self._is_broken = False
+        self._is_broken = not is_whole
 
     @property
     def size_bytes(self) -> int:
@@ -52,6 +53,11 @@ class ReplayBuffer:
     def is_whole(self) -> bool:
         """True: nothing was given up since the first push."""
         return not self._is_broken
+
+    @property
+    def is_counted(self) -> bool:
+        """False: after `break_off`."""
+        return self._limit_bytes >= 0
 
     def append(self, data: bytes, count: int) -> None:
         """Keep `count` joined frames."""

@@ -13,8 +13,9 @@ from zope.interface import implementer
 from meshrelay.interfaces import IConnection, IDownlink, ISession
 from meshrelay.model import User
 from meshrelay.session.replay import ReplayBuffer
-from meshrelay.wire.frame import encode_frame, encode_push
+from meshrelay.wire.frame import encode_frame, encode_push, split_frames
 from meshrelay.wire.prepared import Batch
+from meshrelay.wire.session_node import Handover
 
 __all__ = ["Session"]
 
@@ -29,6 +30,7 @@ class Session:
     __slots__ = (
         "_base",
         "_has_gap",
+        "_has_lapse",
         "_is_exact",
         "_left_at",
         "_replay",
@@ -58,6 +60,21 @@ class Session:
         self._base = 0
         #: A push was dropped on its way to the present link, and is in no count.
         self._has_gap = False
+        #: The session was between two nodes, when what its groups published could not reach it.
+        self._has_lapse = False
+
+    @classmethod
+    def adopted(cls, user: User, replay_limit_bytes: int, handover: Handover) -> Session:
+        """Return a session that comes from another node and is away."""
+        session = cls(user, replay_limit_bytes, False)
+        replay = session._replay = ReplayBuffer(replay_limit_bytes, handover.first, handover.is_whole)
+        for frame in split_frames(handover.frames):
+            replay.append(frame, 1)
+        session._is_exact = handover.is_exact
+        session._left_at = handover.left_at
+        # Nobody published to it from when it left its groups there until it enters them here.
+        session._has_lapse = handover.has_lapse or bool(handover.groups)
+        return session
 
     def __repr__(self) -> str:
         return f"<Session of {self.user.user_id!r}>"
@@ -103,6 +120,22 @@ class Session:
         elif link is not None:
             self._left_at = self._replay.last
 
+    def hand_over(self) -> Handover:
+        """Return what another node needs to go on with this session, after `let_go`."""
+        replay = self._replay
+        if replay is None or not replay.is_counted:
+            # No count of the client is one of ours.
+            return Handover(is_found=True, is_whole=False, has_lapse=self._has_lapse)
+        return Handover(
+            is_found=True,
+            first=replay.first,
+            left_at=self._left_at,
+            is_exact=self._is_exact,
+            is_whole=replay.is_whole,
+            has_lapse=self._has_lapse,
+            frames=b"".join(replay.frames()),
+        )
+
     def resume(self, connection: IConnection, acks: bool, received: int | None) -> tuple[bool, list[bytes]]:
         """Go on with `connection`, after `let_go`.
 
@@ -117,14 +150,15 @@ class Session:
             # A UDP client that does not say is sent all that it has not acknowledged, if all of it was kept.
             is_counted = received is not None or acks
             count = received or 0 if is_counted else replay.first
-            is_there = recovered = replay.acknowledge(count) and (is_counted or replay.is_whole)
+            is_there = replay.acknowledge(count) and (is_counted or replay.is_whole)
+            recovered = is_there and not self._has_lapse
         else:
             # Only what came while nobody was there is known to be missing.
             is_there = replay.acknowledge(self._left_at) and replay.is_whole
         frames = replay.frames() if is_there else []
         self._base = replay.first if is_there else received or 0
         self.has_acks = self._is_exact = acks
-        self._has_gap = False
+        self._has_gap = self._has_lapse = False
         self._replay = None
         if acks:
             first = self._base if recovered else received or 0

@@ -7,12 +7,11 @@ Lines are streams: what is lost on the way comes later and holds up what is behi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from random import Random
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -22,6 +21,7 @@ from meshrelay.mesh.greeting import NodeIdentity
 from meshrelay.mesh.interfaces import Dial, IConnectionUser, INodeConnection, INodeLinkObserver
 from meshrelay.mesh.link import NodeLink
 from meshrelay.mesh.links import Chance, LinkOptions, Links
+from meshrelay.testing.heap_clock import HeapClock
 from meshrelay.wire.node import INCARNATION_BYTES, Message
 
 __all__ = ["Line", "MemoryConnection", "MemoryMesh", "MemoryNode", "RecordingObserver"]
@@ -177,6 +177,8 @@ class MemoryNode:
         self.observer = observer
         #: False: connecting to it fails.
         self.is_reachable = True
+        #: False: it was killed, and connects to nobody any more.
+        self.is_running = True
 
     @property
     def node_id(self) -> str:
@@ -202,11 +204,13 @@ class MemoryMesh:
     """
 
     def __init__(self, seed: int = 1, line: Line | None = None) -> None:
-        self.clock = Clock()
+        self.clock = HeapClock()
         self.random = Random(seed)
         self.line = line or Line()
         self.nodes: dict[str, MemoryNode] = {}
         self.connections: list[tuple[MemoryConnection, MemoryConnection]] = []
+        #: Pairs of nodes that cannot connect to each other; what is open between them stays.
+        self.parted: set[frozenset[str]] = set()
         #: Calls and answers that arrived.
         self.carried_count = 0
 
@@ -222,15 +226,28 @@ class MemoryMesh:
         secret: bytes = b"secret",
         options: LinkOptions | None = None,
         identity: NodeIdentity | None = None,
+        observer: INodeLinkObserver | None = None,
+        kinds: Container[int] = KNOWN_KINDS,
     ) -> MemoryNode:
-        """Start a node; one that had this ID is no longer dialled."""
+        """Start a node; one that had this ID is no longer dialled.
+
+        :param observer: is told about its links; None = ``node.observer`` is.
+        :param kinds: messages that it understands.
+        """
         identity = identity or NodeIdentity(node_id, self.random.randbytes(INCARNATION_BYTES))
-        observer = RecordingObserver()
+        recording = RecordingObserver()
         chance = Chance(self.random.randbytes, self.random.uniform)
         links = Links(
-            identity, secret, KNOWN_KINDS, observer, Turn(self.clock), self.clock, chance, options or LinkOptions()
+            identity,
+            secret,
+            kinds,
+            observer or recording,
+            Turn(self.clock),
+            self.clock,
+            chance,
+            options or LinkOptions(),
         )
-        node = self.nodes[node_id] = MemoryNode(links, observer)
+        node = self.nodes[node_id] = MemoryNode(links, recording)
         return node
 
     def dialer(self, source: str, target: str, names: tuple[str, ...] | None = None) -> Dial:
@@ -238,10 +255,12 @@ class MemoryMesh:
 
         :param names: what the certificate of the target says; None = there is none.
         """
+        here = self.nodes[source]
 
         def dial() -> Deferred[INodeConnection]:
             node = self.nodes.get(target)
-            if node is None or not node.is_reachable:
+            is_there = node is not None and node.is_reachable and here.is_running
+            if node is None or not is_there or {source, target} in self.parted:
                 return fail(LinkLost(target, "connection refused"))
             ours, theirs = MemoryConnection(self, target, names), MemoryConnection(self, source, None)
             ours.other, theirs.other = theirs, ours
@@ -289,6 +308,15 @@ class MemoryMesh:
                 end.lose("cut")
         return len(pairs)
 
+    def part(self, source: str, target: str) -> None:
+        """Cut two nodes from each other until `join`."""
+        self.parted.add(frozenset((source, target)))
+        self.cut(source, target)
+
+    def join(self, source: str, target: str) -> None:
+        """The opposite of `part`."""
+        self.parted.discard(frozenset((source, target)))
+
     def black_hole(self, *node_ids: str) -> int:
         """From now on nothing arrives through the open connections of these nodes, and nobody is told."""
         pairs = self.open_connections(*node_ids)
@@ -300,7 +328,7 @@ class MemoryMesh:
     def kill(self, node_id: str) -> None:
         """End a node as kill -9 does: its connections break, and it is no longer there."""
         node = self.nodes.pop(node_id)
-        node.is_reachable = False
+        node.is_reachable = node.is_running = False
         for pair in self.connections:
             for end in pair:
                 if node_id in (pair[0].peer, pair[1].peer):

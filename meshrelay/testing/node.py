@@ -16,18 +16,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from random import Random
+from typing import NamedTuple
 
 from twisted.internet.task import Clock
 
 from meshrelay.background import Alarms
 from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_nodes import GroupNodes, GroupRegister, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
 from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
 from meshrelay.config.schema import Config
 from meshrelay.counters import NodeCounters
+from meshrelay.directory.interfaces import IDirectory
+from meshrelay.directory.memory import MemoryDirectory
 from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.turn import Turn
-from meshrelay.interfaces import IMeshRelay
+from meshrelay.interfaces import IMeshRelay, INodes
+from meshrelay.mesh.alone import Alone
 from meshrelay.model import Status
 from meshrelay.session.application import Application
 from meshrelay.session.auth import Authenticator, OpenAuthenticator
@@ -51,7 +56,7 @@ from meshrelay.wire.commands import (
 from meshrelay.wire.frame import Frame
 from meshrelay.wire.hello import Hello, Welcome, decode_welcome, encode_hello
 
-__all__ = ["MemoryClient", "MemoryNode", "make_node"]
+__all__ = ["MemoryClient", "MemoryNode", "NodeSurroundings", "make_node"]
 
 #: Stands for "the limit of open files": the schema's 0.
 MAX_CONNECTIONS = 10_000
@@ -177,14 +182,24 @@ class MemoryClient:
         self.send(CoreCommand.ACK, received.to_bytes(4, "big"), CORE_VER)
 
 
+class NodeSurroundings(NamedTuple):
+    """What a node in memory stands on; nodes of one cluster share the clock and the directory."""
+
+    nodes: INodes
+    clock: Clock
+    directory: IDirectory
+    register: GroupRegister | None = None
+
+
 class MemoryNode:
     """One node: what the daemon builds, without its ports. Made by `make_node`."""
 
-    def __init__(self, config: Config, authenticator: Authenticator, node_id: str) -> None:
+    def __init__(self, config: Config, authenticator: Authenticator, around: NodeSurroundings) -> None:
         session, group = config.session, config.group
-        random = Random(1)
-        sids = count(1)
-        self.clock = Clock()
+        nodes = around.nodes
+        node_id = nodes.node_id
+        random = Random(node_id)
+        self.clock = around.clock
         self.counters = NodeCounters()
         self.turn = Turn(self.clock)
         self.hub = Hub(self.turn, self.clock, self.counters)
@@ -194,20 +209,30 @@ class MemoryNode:
         self.registry = SessionRegistry(
             RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections),
             self.alarms,
-            lambda: f"{next(sids):032x}",
+            lambda: f"{random.getrandbits(128):032x}",
             self.counters,
         )
         self.reception = Reception(
             node_id, rules, authenticator, self.registry, self.dispatcher, self.alarms, self.counters
         )
-        limits = GroupTableLimits(group.max_groups, group.max_groups_per_user)
+        limits = GroupTableLimits(group.max_groups, group.max_groups_per_user, group.send_interval_ms)
         self.table = GroupTable(node_id, limits, self.hub, self.alarms, random.randbytes, random.randrange)
         static = tuple(StaticGroupSettings(each.group_id, each.interval_ms) for each in group.static_groups)
-        self.groups = Groups(
-            GroupRules(session.max_payload_bytes, node_id, static),
+        callbacks = GroupCallbacks(self.alarms, session.max_payload_bytes - pushed_message_overhead("x" * 128))
+        self.group_nodes = GroupNodes(
+            GroupSurroundings(nodes, around.directory, around.register, self.turn, self.clock, self.alarms),
             self.table,
+            callbacks,
+            GroupSpreadRules(group.relay_limit, group.remote_join_tries, session.resume_seconds),
+        )
+        self.groups = Groups(
+            GroupRules(session.max_payload_bytes, static),
+            self.table,
+            nodes,
+            self.group_nodes,
             self.registry,
-            GroupCallbacks(self.alarms, session.max_payload_bytes - pushed_message_overhead("x" * 128)),
+            callbacks,
+            self.alarms,
             lambda: self.reception.is_draining,
         )
         self.relay = Application(node_id, self.clock, self.groups, self.registry, self.dispatcher)
@@ -253,11 +278,15 @@ class MemoryNode:
         """Let turns end until nothing moves: frames are delivered, closed links are gone."""
         for _ in range(8):
             self.clock.advance(0)
-            for link in list(self._links):
-                link.read()
-                if link.is_closed:
-                    self._links.remove(link)
-                    link.lose("closed")
+            self.read()
+
+    def read(self) -> None:
+        """Let all clients read what was sent to them; closed links are gone."""
+        for link in list(self._links):
+            link.read()
+            if link.is_closed:
+                self._links.remove(link)
+                link.lose("closed")
 
     def advance(self, seconds: float, step_seconds: float = 0.5) -> None:
         """Let `seconds` pass, at most `step_seconds` at a time, each followed by `settle`."""
@@ -272,14 +301,19 @@ def make_node(
     set_up: Callable[[IMeshRelay], object] | None = None,
     authenticator: Authenticator | None = None,
     node_id: str = "node-1",
+    around: NodeSurroundings | None = None,
 ) -> MemoryNode:
     """Return a node that is ready for clients.
 
     :param config: its sections [session] and [group] are used; None = the defaults.
     :param set_up: the application's ``setup(relay)``, called before clients can use the group commands.
     :param authenticator: None = everybody is who they say.
+    :param around: the cluster that it is one of; None = it is alone, with `node_id`.
     """
-    node = MemoryNode(config or Config(), authenticator or OpenAuthenticator(), node_id)
+    if around is None:
+        clock = Clock()
+        around = NodeSurroundings(Alone(node_id), clock, MemoryDirectory(clock, Random(1)))
+    node = MemoryNode(config or Config(), authenticator or OpenAuthenticator(), around)
     if set_up is not None:
         set_up(node.relay)
     if config is None or config.group.expose_commands:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -12,6 +13,7 @@ from twisted.python.failure import Failure
 
 from meshrelay.config.listening import parse_udp_place
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.transport.shared_port import SharedPort
 from meshrelay.transport.stream_link import shown_address
 
 __all__ = ["ListeningPlaces"]
@@ -21,10 +23,14 @@ BACKLOG = 1024
 
 
 class ListeningPlaces:
-    """All open ports of a node, by name ("tcp", "udp", ...), in the order in which they were opened."""
+    """All open ports of a node, by name ("tcp", "udp", ...), in the order in which they were opened.
 
-    def __init__(self, reactor: Any) -> None:
+    :param shared_ports: name -> number of the TCP ports that other processes have open as well.
+    """
+
+    def __init__(self, reactor: Any, shared_ports: Mapping[str, int] | None = None) -> None:
         self._reactor = reactor
+        self._shared_ports = shared_ports or {}
         self._ports: dict[str, IListeningPort] = {}
 
     def listen_stream(self, name: str, place: str, factory: IProtocolFactory) -> None:
@@ -35,7 +41,9 @@ class ListeningPlaces:
         """
         if not place:
             return
-        endpoint = serverFromString(self._reactor, place)
+        shared_port = self._shared_ports.get(name)
+        reactor = self._reactor if shared_port is None else SharedPort(self._reactor, shared_port)
+        endpoint = serverFromString(reactor, place)
         if getattr(endpoint, "_backlog", None) == 50:
             endpoint._backlog = BACKLOG  # Twisted's default of 50, where the string does not say otherwise
         outcome: list[object] = []

@@ -100,12 +100,14 @@ class UdpListener(DatagramProtocol):
     def reserve(self, identity: Identity, resume: str, received: int | None = None) -> UdpCredentials:
         """Make secrets for a client that was authenticated; its first packet makes the session live.
 
-        :param resume: sid of an earlier session; "" = none. One that is not the user's is passed over.
+        :param resume: sid of an earlier session; "" = none. One that is not the user's here may be at another node: it
+            is looked for when a SYN comes, and if it is found the packets have another sid than the session.
         :param received: reliable pushes that the client has received in that session, mod 2^32; None = it does not say.
         """
-        if resume and not self._reception.registry.can_resume(identity.user_id, resume):
-            resume = ""
-        sid = bytes.fromhex(resume or self._reception.registry.make_sid())
+        registry = self._reception.registry
+        is_here = bool(resume) and registry.can_resume(identity.user_id, resume)
+        # A sid that only the client says stands on no packet: it may be that of somebody else.
+        sid = bytes.fromhex(resume if is_here else registry.make_sid())
         secrets = UdpCredentials(sid, *(self._parts.random_bytes(16) for _ in range(3)))
         codec = PacketCodec(sid, session_key(secrets.key, secrets.iv, secrets.mac_key), TO_CLIENT)
         self._drop_reservation(self._reserved_by.get(identity.user_id))
@@ -169,8 +171,12 @@ class UdpListener(DatagramProtocol):
         if is_syn:
             # So that what the user missed goes the reliable way, behind the HELLO.
             link.expect_machine()
+        resume = reservation.resume
+        if not is_syn and resume.sid != sid.hex():
+            # A client that is never greeted knows by the sid of its packets alone which session it has.
+            resume = Resume()
         # Before this link is known by the sid: a resume of a UDP session closes the older link of the same sid.
-        connection.open_signed_in(reservation.identity, reservation.resume, sid.hex(), greets=is_syn)
+        connection.open_signed_in(reservation.identity, resume, sid.hex(), greets=is_syn)
         self._links[sid] = link
         link.packet_received(packet, size_bytes, address)
 

@@ -71,6 +71,11 @@ class GroupsTestCase(SynchronousTestCase):
         assert session is not None
         return session.user
 
+    def assert_counts(self, groups: int, group_members: int) -> None:
+        """Check how much there is."""
+        counts = self.groups.statistics()
+        self.assertEqual((counts["groups"], counts["group_members"]), (groups, group_members))
+
     def now(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine that has nothing to wait for; what it raises is raised."""
         result: list[object] = []
@@ -120,7 +125,7 @@ class ContractTests(GroupsTestCase):
         """Groups and memberships are counted."""
         group_id = self.ann.create_group()
         self.bob.join(group_id)
-        self.assertEqual(self.groups.statistics(), {"groups": 1, "group_members": 2})
+        self.assert_counts(groups=1, group_members=2)
 
 
 class CreateTests(GroupsTestCase):
@@ -697,7 +702,7 @@ class HookTests(GroupsTestCase):
         for name, (client, cmd, body) in cases.items():
             self.refuse = f"before {name}"
             self.assertEqual(client.refusal(cmd, body), (Status.BAD, 8, f"not before {name}"))
-        self.assertEqual(self.groups.statistics(), {"groups": 1, "group_members": 1})
+        self.assert_counts(groups=1, group_members=1)
         self.assertEqual((self.ann.pushes(), self.bob.pushes()), ([], []))
 
     def test_after_refuses(self) -> None:
@@ -766,7 +771,7 @@ class HookTests(GroupsTestCase):
         for gate in self.gates.values():
             gate.callback(None)
         self.node.settle()
-        self.assertEqual(self.groups.statistics(), {"groups": 1, "group_members": 1})
+        self.assert_counts(groups=1, group_members=1)
 
     def test_signed_in_anew_meanwhile(self) -> None:
         """A user who came anew while a hook took its time can join like anybody else."""

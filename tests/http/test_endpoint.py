@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshrelay.http.placement import Place
 from meshrelay.session.auth import OpenAuthenticator
-from tests.http.exchange import SiteUnderTest, TokenIsUser
+from tests.http.exchange import CREDENTIALS, FakeCluster, SiteUnderTest, TokenIsUser, make_record, parse_responses
 
 SID = "0123456789abcdef0123456789ABCDEF"
 
@@ -157,6 +159,54 @@ class RefusalTests(SynchronousTestCase):
         """Nothing can be posted."""
         response = self.under_test.ask("/endpoint/type/UDP/user/alice", "Content-Length: 0", method="POST")
         self.assertEqual((response.status, response.headers["Allow"]), (405, "GET, HEAD, OPTIONS"))
+
+
+class ClusterTests(SynchronousTestCase):
+    """A node among others."""
+
+    def setUp(self) -> None:
+        """Make a site with another node that is less loaded."""
+        self.cluster = FakeCluster(make_record("b", tcp="b.example:7201", udp="b.example:7101"))
+        self.cluster.load = 0.5
+        self.under_test = SiteUnderTest(OpenAuthenticator(), ("https://game.example",), cluster=self.cluster)
+
+    def test_other_node(self) -> None:
+        """The client is told the least loaded node of its type."""
+        response = self.under_test.ask("/endpoint/type/TCP/user/alice")
+        self.assertEqual(response.json, {"serverType": "TCP", "serverHost": "b.example", "serverPort": 7201})
+
+    def test_later(self) -> None:
+        """The secrets of another node are told when they are there, to web pages as well; HEAD makes none."""
+        coming: Deferred[object] = Deferred()
+        self.cluster.answers["b"] = lambda: coming
+        path = "/endpoint/type/UDP/user/alice"
+        self.assertEqual(self.under_test.ask(path, method="HEAD").status, 200)
+        transport = self.under_test.begin(path, "Origin: https://game.example")
+        self.assertEqual((transport.value(), len(self.cluster.reserved)), (b"", 1))
+        coming.callback((Place("UDP", "192.0.2.9", 7109), CREDENTIALS))
+        (response,) = parse_responses(transport.value())
+        self.assertEqual((response.json["serverHost"], response.json["sid"]), ("192.0.2.9", "01" * 16))
+        self.assertEqual(response.headers["Access-Control-Allow-Origin"], "https://game.example")
+
+    def test_resume(self) -> None:
+        """A client that resumes is sent to the node that has its session."""
+        self.cluster.load = 0.0
+        self.cluster.where = succeed("b")
+        response = self.under_test.ask(f"/endpoint/type/TCP/user/alice?resume={SID}")
+        self.assertEqual((response.json["serverPort"], self.cluster.asked_where), (7201, ["alice"]))
+
+    def test_nobody_is_asked_before_sign_in(self) -> None:
+        """Who may not sign in causes no work on other nodes."""
+        under_test = SiteUnderTest(TokenIsUser(), cluster=self.cluster)
+        self.assertEqual(under_test.ask(f"/endpoint/type/UDP/user/alice?resume={SID}").status, 401)
+        self.assertEqual((self.cluster.asked_where, self.cluster.reserved), ([], []))
+
+    def test_not_there_yet(self) -> None:
+        """A node without ports that knows no other node yet says when to ask again."""
+        self.under_test.endpoints.places.clear()
+        self.cluster.nodes.clear()
+        response = self.under_test.ask("/endpoint/type/TCP/user/alice")
+        self.assertEqual((response.status, response.headers["Retry-After"]), (503, "5"))
 
 
 class BrowserTests(SynchronousTestCase):

@@ -19,6 +19,7 @@ from meshrelay.http.metrics import DROPS, REFUSALS, REJECTIONS, RESUMES, MetricS
 from meshrelay.interfaces import IComponent, ISession
 from meshrelay.model import CloseReason, User
 from meshrelay.session.auth import OpenAuthenticator
+from meshrelay.testing.memory_mesh import MemoryMesh
 from tests.http.exchange import SiteUnderTest
 
 
@@ -49,7 +50,7 @@ class MetricsTests(SynchronousTestCase):
         self.lag = LagMeter(self.clock, self.counters)
         self.sessions: list[Any] = []
         components: list[Any] = [_Component()]
-        sources = MetricSources(
+        self.sources = MetricSources(
             node_id="node-1",
             version="1.2",
             counters=self.counters,
@@ -59,7 +60,7 @@ class MetricsTests(SynchronousTestCase):
             lag=self.lag,
             udp_socket_buffers=lambda: (4096, 8192),
         )
-        self.under_test = SiteUnderTest(OpenAuthenticator(), registry=make_registry(sources))
+        self.under_test = SiteUnderTest(OpenAuthenticator(), registry=make_registry(self.sources))
 
     def samples(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Return the page: (name, values of labels by the order of their names) -> value."""
@@ -183,6 +184,23 @@ class MetricsTests(SynchronousTestCase):
             found = set(re.findall(pattern, source))
             self.assertTrue(found, pattern)
             self.assertLessEqual(found, set(known))
+
+    def test_each_family_once(self) -> None:
+        """No family stands there twice: prometheus would refuse the page."""
+        lines = self.under_test.ask("/metrics").body.decode("utf-8").splitlines()
+        names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+        self.assertEqual(sorted(names), sorted(set(names)))
+
+    def test_cluster(self) -> None:
+        """Links and the directory are on the page of a node that has them, and no family twice then either."""
+        mesh = MemoryMesh()
+        links = mesh.add_node("n1").links
+        sources = self.sources._replace(links=links, directory=lambda: {"users": 3, "calls": 4})
+        self.under_test = SiteUnderTest(OpenAuthenticator(), registry=make_registry(sources))
+        samples = self.samples()
+        self.assertEqual(samples["meshrelay_directory_calls_total", ()], 4)
+        self.assertEqual(samples["meshrelay_links", ("up",)], 0)
+        self.test_each_family_once()
 
     def test_two_nodes(self) -> None:
         """Two nodes in one process do not see each other's numbers."""

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 from meshrelay.errors import AlreadyMember, MessageTooLarge
 from meshrelay.interfaces import IMeshRelay, ISessionObserver
 from meshrelay.model import Status, User
+from meshrelay.testing.builders import make_session
 from meshrelay.testing.node import make_node
 
 
@@ -145,6 +146,16 @@ class UserTests(SynchronousTestCase):
         self.assertEqual(heard, ["in bob"])
         self.relay.kick("bob", "")
         self.assertEqual(heard, ["in bob", "out bob"])
+
+    def test_roaming(self) -> None:
+        """A user whose session goes on at another node has neither signed out here nor signed in there."""
+        told: list[str] = []
+        self.relay.on_sign_in(lambda user: told.append("in"))
+        self.relay.on_sign_out(lambda user: told.append("out"))
+        session = make_session("bob")
+        self.relay.session_adopted(session, [])
+        self.relay.session_moved(session)
+        self.assertEqual(told, [])
 
     def test_callback_raises(self) -> None:
         """A callback that fails is logged; the next one is called, and the user comes in."""

@@ -76,6 +76,30 @@ class Watcher:
         """See `ISessionObserver`."""
         self.order.append("closed")
 
+    def session_moved(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self.order.append("moved")
+
+    def session_adopted(self, session: ISession, group_ids: list[str]) -> None:
+        """See `ISessionObserver`."""
+        self.order.append("adopted")
+
+
+class LateArrivals:
+    """Looks for sessions of other nodes until a test says that it has looked enough.
+
+    :ivar asked: (user ID, sid) of all searches.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.search: Deferred[None] = Deferred()
+
+    def fetch(self, identity: Identity, sid: str) -> Deferred[None] | None:
+        """See `Arrivals`."""
+        self.asked.append((identity.user_id, sid))
+        return self.search
+
 
 def closed_with(client: MemoryClient) -> tuple[CloseReason | None, tuple[int, str] | None]:
     """Return why the node closed a connection, and what the client read of it last."""
@@ -624,3 +648,96 @@ class RateTests(SynchronousTestCase):
         for _ in range(1000):
             ann.send(Command.GROUP_LIST, request_id=1)
         self.assertEqual({frame.status for frame in ann.link.received}, {Status.OK})
+
+
+class SigningInTests(SynchronousTestCase):
+    """A sign-in that waits for a session of another node; `tests.session.test_roaming` has the other node."""
+
+    def setUp(self) -> None:
+        """The search for sessions has no end yet; two commands may wait."""
+        self.app = SlowCommands()
+        self.node = make_node(Config(session=SessionConfig(pending_commands=2)), self.app.setup)
+        self.arrivals = self.node.reception.arrivals = LateArrivals()
+
+    def say_hello(self, transport_name: str = "tcp", resume: str | None = "0" * 32) -> MemoryClient:
+        """Send HELLO; nobody has answered yet."""
+        client = self.node.connect(transport_name)
+        hello = Hello(protocol=1, user="ann", resume=resume)
+        client.send(CoreCommand.HELLO, encode_hello(hello), ver=0, request_id=1)
+        return client
+
+    def test_without_resume(self) -> None:
+        """Who resumes nothing waits for nothing."""
+        client = self.say_hello(resume=None)
+        self.assertEqual((self.arrivals.asked, len(client.link.received)), ([], 1))
+
+    def test_waits(self) -> None:
+        """HELLO is answered when the search is over, whatever it found."""
+        client = self.say_hello()
+        self.assertEqual((self.arrivals.asked, client.link.received), ([("ann", "0" * 32)], []))
+        self.arrivals.search.callback(None)
+        (answer,) = client.link.received
+        self.assertEqual((answer.request_id, decode_welcome(answer.payload).resumed), (1, False))
+
+    def test_core_commands_in_order(self) -> None:
+        """What was sent early is answered in its order, commands of ver 0 among the others."""
+        client = self.say_hello()
+        client.send(ECHO, b"x", ver=2, request_id=2)
+        client.send(CoreCommand.PING, b"y", ver=0, request_id=3)
+        self.arrivals.search.callback(None)
+        self.assertEqual([frame.request_id for frame in client.link.received], [1, 2, 3])
+
+    def test_slow_command_sent_early(self) -> None:
+        """A slow command that was sent early holds up those behind it."""
+        client = self.say_hello()
+        client.send(SLOW, b"1", ver=2)
+        client.send(ECHO, b"2", ver=2)
+        self.arrivals.search.callback(None)
+        self.assertEqual((self.app.order, client.link.is_reading_paused), ([b"1"], True))
+        self.app.let_go()
+        self.assertEqual((self.app.order, client.link.is_reading_paused), ([b"1", b"2"], False))
+
+    def test_udp(self) -> None:
+        """UDP cannot be paused: what is too much is dropped and counted, and the client is greeted first."""
+        client = self.node.connect("udp")
+        client.connection.open_signed_in(Identity("ann", {}), Resume("0" * 32), "b" * 32, True)
+        for payload in (b"1", b"2", b"3"):
+            client.send(ECHO, payload, ver=2)
+        self.assertEqual(self.node.counters.packets_dropped["pending_commands"], 1)
+        self.arrivals.search.callback(None)
+        self.assertEqual([frame.cmd for frame in client.frames()], [CoreCommand.HELLO])
+        self.assertEqual(self.app.order, [b"1", b"2"])
+        session = self.node.registry.find_user("ann")
+        assert session is not None
+        self.assertEqual(session.user.sid, "b" * 32)
+
+    def test_closed_meanwhile(self) -> None:
+        """A connection that was closed is not signed in any more."""
+        for end in (MemoryClient.lose, lambda client: client.connection.close(CloseReason.DRAINING)):
+            end(self.say_hello())
+        self.arrivals.search.callback(None)
+        self.assertIsNone(self.node.registry.find_user("ann"))
+        self.assertEqual(self.node.reception.signing_in, {})
+
+    def test_newer(self) -> None:
+        """A newer sign-in of the same user takes over from one that waits."""
+        first = self.say_hello()
+        second = self.say_hello(resume=None)
+        self.assertIs(first.link.close_reason, CloseReason.REPLACED)
+        self.arrivals.search.callback(None)
+        self.assertFalse(second.link.is_closed)
+        self.assertEqual(len(first.link.received), 1)
+
+    def test_unknown_bits(self) -> None:
+        """Early frames have to follow the protocol."""
+        client = self.say_hello()
+        client.link.frame_sent(Frame(2, 2, ECHO, 0, b""))
+        self.assertIs(client.link.close_reason, CloseReason.PROTOCOL_ERROR)
+
+    def test_bug(self) -> None:
+        """A sign-in that fails inside the node ends this connection alone, and is logged."""
+        client = self.say_hello()
+        self.patch(self.node.registry, "sign_in", lambda *args: 1 / 0)
+        self.arrivals.search.callback(None)
+        self.assertIs(client.link.close_reason, CloseReason.INTERNAL)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

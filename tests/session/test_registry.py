@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from itertools import count
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -15,7 +17,11 @@ from meshrelay.interfaces import ISession, ISessionObserver, ISessions
 from meshrelay.model import CloseReason
 from meshrelay.session.auth import Identity
 from meshrelay.session.registry import RegistryLimits, Resume, SessionRegistry, SignIn
+from meshrelay.session.session import Session
+from meshrelay.testing.builders import make_sid
 from meshrelay.testing.link import MemoryConnection, MemoryLink
+from meshrelay.wire.frame import encode_push
+from meshrelay.wire.session_node import Handover
 
 
 @implementer(ISessionObserver)
@@ -24,6 +30,7 @@ class Diary:
 
     def __init__(self, raises: bool = False) -> None:
         self.entries: list[str] = []
+        self.adopting: Awaitable[None] | None = None
         self.raises = raises
 
     def _write(self, event: str, session: ISession) -> None:
@@ -46,6 +53,15 @@ class Diary:
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
         """See `ISessionObserver`."""
         self._write(f"closed {reason.name if reason is not None else None}", session)
+
+    def session_moved(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self._write("moved", session)
+
+    def session_adopted(self, session: ISession, group_ids: list[str]) -> Awaitable[None] | None:
+        """See `ISessionObserver`."""
+        self._write("adopted", session)
+        return self.adopting
 
 
 class RegistryTestCase(SynchronousTestCase):
@@ -250,3 +266,108 @@ class EndTests(RegistryTestCase):
         self.registry.end(session, CloseReason.KICKED)
         self.assertEqual(self.diary.entries, ["opened ann", "closed None ann"])
         self.assertFalse(session.is_attached)
+
+
+class MoveTests(RegistryTestCase):
+    """Sessions that come from other nodes, or go there."""
+
+    def adopt(self, user_id: str, instead_of: Session | None = None) -> Session | None:
+        """Take a session over that kept one push."""
+        handover = Handover(is_found=True, frames=encode_push(1, 113, b"x"))
+        adoption = self.registry.adopt(Identity(user_id, {"n": 1}), make_sid(user_id), handover, instead_of)
+        return adoption.session if adoption is not None else None
+
+    def test_adopted(self) -> None:
+        """A session that comes is away, and its client resumes it like one of this node."""
+        session = self.adopt("ann")
+        assert session is not None
+        self.assertEqual((session.user.claims, session.is_attached, self.registry.away_count), ({"n": 1}, False, 1))
+        again = self.sign_in("ann", Resume(make_sid("ann")))
+        self.assertIs(again.session, session)
+        self.assertEqual(again.frames, [encode_push(1, 113, b"x")])
+        self.assertEqual(self.diary.entries, ["adopted ann", "back ann"])
+
+    def test_nobody_comes(self) -> None:
+        """It is kept for resume_seconds, no longer."""
+        self.adopt("ann")
+        self.clock.advance(30.1)
+        self.assertEqual(self.diary.entries, ["adopted ann", "closed None ann"])
+
+    def test_instead_of(self) -> None:
+        """It takes the place of the session that its client wants to leave, and of no other."""
+        present = self.sign_in("ann").session
+        self.assertIsNone(self.adopt("ann"))
+        self.assertTrue(present.is_attached)
+        self.assertIsNotNone(self.adopt("ann", present))
+        self.assertTrue(present.is_over)
+        self.assertEqual(self.diary.entries, ["opened ann", "closed REPLACED ann", "adopted ann"])
+
+    def test_ended_meanwhile(self) -> None:
+        """The session that it was to take the place of may be over already."""
+        present = self.sign_in("ann").session
+        self.registry.end(present, None)
+        self.assertIsNotNone(self.adopt("ann", present))
+
+    def test_same_sid(self) -> None:
+        """Two sessions never have the same sid."""
+        self.registry.sign_in(Identity("bob", {}), MemoryConnection(MemoryLink("udp")), Resume(), make_sid("ann"))
+        self.assertIsNone(self.adopt("ann"))
+
+    def test_not_kept(self) -> None:
+        """A node that keeps no sessions takes none over."""
+        self.registry.set_limits(RegistryLimits(0.0, 1000, 3))
+        self.assertIsNone(self.adopt("ann"))
+
+    def test_bound(self) -> None:
+        """Sessions that came count among those that are away."""
+        for user_id in ("ann", "bob", "cid", "dan"):
+            self.adopt(user_id)
+        self.assertEqual(self.registry.away_count, 3)
+        self.assertIsNone(self.registry.find_user("ann"))
+
+    def test_waiting(self) -> None:
+        """Whoever answers the client can wait for what the components do about it, Deferred or coroutine."""
+        entering: Deferred[None] = Deferred()
+
+        async def enter() -> None:
+            await entering
+
+        for waiting in (entering, enter()):
+            self.diary.adopting = waiting
+            adoption = self.registry.adopt(Identity("ann", {}), make_sid("ann"), Handover(), None)
+            assert adoption is not None
+            (done,) = adoption.waiting
+            self.registry.end(adoption.session, None)
+            if not entering.called:
+                self.assertNoResult(done)
+                entering.callback(None)
+            self.successResultOf(done)
+
+    def test_adopting_fails(self) -> None:
+        """What fails there is logged, and keeps nobody waiting."""
+        entering: Deferred[None] = Deferred()
+        self.diary.adopting = entering
+        adoption = self.registry.adopt(Identity("ann", {}), make_sid("ann"), Handover(), None)
+        assert adoption is not None
+        entering.errback(RuntimeError("no"))
+        self.successResultOf(adoption.waiting[0])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_moved_out(self) -> None:
+        """A session that goes is over here, without having ended; its connection is told that it was replaced."""
+        session = self.sign_in("ann").session
+        connection = session.connection
+        assert isinstance(connection, MemoryConnection)
+        self.registry.move_out(session)
+        self.registry.move_out(session)
+        self.assertEqual(connection.closes, [CloseReason.REPLACED])
+        self.assertEqual((len(self.registry), session.is_over), (0, True))
+        self.assertEqual(self.diary.entries, ["opened ann", "moved ann"])
+
+    def test_moved_out_while_away(self) -> None:
+        """One that is away can go as well, and its deadline with it."""
+        first = self.sign_in("ann")
+        self.leave(first)
+        self.registry.move_out(first.session)
+        self.clock.advance(31)
+        self.assertEqual((self.registry.away_count, self.diary.entries[-1]), (0, "moved ann"))

@@ -137,3 +137,9 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual((replay.frames(), replay.size_bytes, replay.is_whole), ([], 0, False))
         for count in range(5):
             self.assertFalse(replay.acknowledge(count))
+
+    def test_not_whole_from_the_start(self) -> None:
+        """What comes from elsewhere may lack something already; counts are right all the same."""
+        replay = ReplayBuffer(100, 5, is_whole=False)
+        replay.append(push(5), 1)
+        self.assertEqual((replay.is_whole, replay.is_counted, replay.acknowledge(6)), (False, True, True))

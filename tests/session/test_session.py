@@ -6,11 +6,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from meshrelay.interfaces import ISession
-from meshrelay.testing.builders import make_session
+from meshrelay.session.session import Session
+from meshrelay.testing.builders import make_group_id, make_session, make_user
 from meshrelay.testing.contracts import check_subscriber
 from meshrelay.testing.link import MemoryConnection, MemoryLink
 from meshrelay.wire.frame import encode_push, split_frames
 from meshrelay.wire.prepared import Batch
+from meshrelay.wire.session_node import Handover
 
 
 def payloads_of(frames: list[bytes]) -> list[bytes]:
@@ -270,3 +272,60 @@ class AcknowledgedLinkTests(SynchronousTestCase):
         recovered, payloads = self.come_back(None, "tcp")
         self.assertFalse(recovered)
         self.assertEqual(payloads[-1:], [b"4"])
+
+
+class HandoverTests(SynchronousTestCase):
+    """What a session takes along to another node."""
+
+    def test_exact(self) -> None:
+        """Pushes that were kept keep their numbers."""
+        session = make_session("ann", acks=True)
+        for payload in (b"1", b"2", b"3"):
+            session.push(1, 113, payload, True)
+        session.acknowledge(1)
+        session.let_go()
+        session.push(1, 113, b"4", True)
+        handover = session.hand_over()
+        self.assertEqual((handover.is_found, handover.first, handover.left_at), (True, 1, 3))
+        self.assertEqual((handover.is_exact, handover.is_whole, handover.has_lapse), (True, True, False))
+        self.assertEqual(payloads_of(split_frames(handover.frames)), [b"2", b"3", b"4"])
+        self.assertEqual(Session.adopted(make_user("ann"), 1000, handover).hand_over(), handover)
+
+    def test_smaller_bound(self) -> None:
+        """A node that keeps less gives up the oldest, and knows it."""
+        frames = b"".join(encode_push(1, 113, bytes(40)) for _ in range(3))
+        session = Session.adopted(make_user("ann"), 110, Handover(is_found=True, is_exact=True, frames=frames))
+        handover = session.hand_over()
+        self.assertEqual((handover.first, handover.is_whole, session.replay_bytes), (1, False, 104))
+
+    def test_lapse(self) -> None:
+        """A session with memberships may have missed something on its way; it is told once, with what is there."""
+        frame = encode_push(1, 113, b"1")
+        groups = make_group_id("g").encode()
+        handover = Handover(is_found=True, is_exact=True, frames=frame, groups=groups)
+        session = Session.adopted(make_user("ann"), 1000, handover)
+        self.assertTrue(session.hand_over().has_lapse)
+        self.assertEqual(session.resume(MemoryConnection(MemoryLink()), True, 0), (False, [frame]))
+        session.let_go()
+        self.assertEqual(session.resume(MemoryConnection(MemoryLink()), True, 1), (True, []))
+
+    def test_owed_by_udp(self) -> None:
+        """What a UDP client has not acknowledged goes along, and a TCP client that counts gets the rest."""
+        link = MemoryLink("udp")
+        session = make_session("ann", link)
+        owed = [encode_push(1, 113, payload) for payload in (b"2", b"3")]
+        link.owed = (3, owed)
+        session.let_go()
+        adopted = Session.adopted(make_user("ann"), 1000, session.hand_over())
+        self.assertEqual(adopted.resume(MemoryConnection(MemoryLink()), True, 2), (True, owed[1:]))
+
+    def test_broken_off(self) -> None:
+        """When a push was dropped on its way no count is right, so no push goes along."""
+        session = make_session("ann", acks=True)
+        session.pushes_dropped(1)
+        session.let_go()
+        handover = session.hand_over()
+        self.assertEqual((handover.is_exact, handover.is_whole, handover.frames), (False, False, b""))
+        adopted = Session.adopted(make_user("ann"), 1000, handover)
+        adopted.push(1, 113, b"x", True)
+        self.assertEqual(adopted.resume(MemoryConnection(MemoryLink()), True, 0), (False, []))

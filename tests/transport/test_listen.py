@@ -41,6 +41,15 @@ class ListeningPlacesTests(SynchronousTestCase):
         self.assertEqual(list(addresses.items()), [("websocket", "127.0.0.1:40000"), ("udp", "127.0.0.1:40001")])
         self.assertEqual(self.places.host("udp").port, 40001)
 
+    def test_shared(self) -> None:
+        """A port that other processes have open as well has their number, and others have their own."""
+        places = ListeningPlaces(self.reactor, {"tcp": 7777})
+        places.listen_stream("tcp", "tcp:0:interface=127.0.0.1", Factory())
+        places.listen_stream("http", "tcp:7000:interface=127.0.0.1", Factory())
+        (_, shared, _, backlog), (_, own, _, _) = self.reactor.opened
+        self.assertEqual((shared._port, shared._reusePort, backlog), (7777, True, BACKLOG))  # type: ignore[attr-defined]
+        self.assertEqual(own, 7000)
+
     def test_ipv6(self) -> None:
         """The host of an IPv6 address stands in brackets, so that the port can be told from it."""
         self.places.listen_stream("tcp", r"tcp6:7200:interface=\:\:1", Factory())

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.config.schema import Config, SessionConfig
+from meshrelay.machine.reliability import MessageReceived
 from meshrelay.model import CloseReason, Status
 from meshrelay.session.auth import Identity
+from meshrelay.testing.builders import make_sid
 from meshrelay.transport import udp
 from meshrelay.transport.udp import MAX_RESERVATIONS, REMEMBER_SECONDS, SOCKET_BUFFER_BYTES
 from meshrelay.wire.commands import CORE_VER, Command, CoreCommand, decode_error, decode_goodbye
 from meshrelay.wire.datagram import PacketKind
+from meshrelay.wire.frame import encode_push, whole_frames
+from meshrelay.wire.hello import Welcome, decode_welcome
+from meshrelay.wire.session_node import Handover
 from tests.transport.udp_kit import UdpClient, UdpKit
 
 
@@ -340,3 +346,79 @@ class SocketTests(SynchronousTestCase):
         session = self.kit.node.registry.find_user("ann")
         assert session is not None
         self.assertEqual(session.user.claims, {"level": 3})
+
+
+class OtherNode:
+    """Another node, which has one session of ann and may take its time."""
+
+    def __init__(self, kit: UdpKit) -> None:
+        self.kit = kit
+        self.waiting: Deferred[None] | None = None
+
+    def fetch(self, identity: Identity, sid: str) -> Deferred[None] | None:
+        """See `Arrivals`."""
+        if sid == make_sid("ann") and identity.user_id == "ann":
+            handover = Handover(is_found=True, is_exact=True, frames=encode_push(1, 113, b"missed"))
+            self.kit.node.registry.adopt(identity, sid, handover, None)
+        return self.waiting or succeed(None)
+
+
+class RoamingTests(SynchronousTestCase):
+    """UDP clients whose session is at another node."""
+
+    def setUp(self) -> None:
+        """A node with another one."""
+        self.kit = UdpKit()
+        self.other = self.kit.node.reception.arrivals = OtherNode(self.kit)
+
+    def greeting(self, client: UdpClient) -> tuple[Welcome, list[bytes]]:
+        """What a client was told first, and the pushes behind it."""
+        data = b"".join(event.data for event in client.events if isinstance(event, MessageReceived))
+        first, *rest = whole_frames(data, 1 << 16)
+        self.assertEqual((first.ver, first.cmd), (CORE_VER, CoreCommand.HELLO))
+        return decode_welcome(first.payload), [frame.payload for frame in rest]
+
+    def test_found(self) -> None:
+        """The session goes on; its packets have a sid that this node made, and the greeting names the session's."""
+        client = self.kit.client("ann", make_sid("ann"))
+        self.assertNotEqual(client.sid.hex(), make_sid("ann"))
+        client.connect()
+        welcome, pushed = self.greeting(client)
+        self.assertEqual((welcome.sid, welcome.resumed, welcome.recovered), (make_sid("ann"), True, True))
+        self.assertEqual(pushed, [b"missed"])
+
+    def test_resumed_here_next(self) -> None:
+        """The next resume is one of this node, with the session's sid on the packets."""
+        self.kit.client("ann", make_sid("ann")).connect()
+        again = self.kit.client("ann", make_sid("ann"), 1)
+        self.assertEqual(again.sid.hex(), make_sid("ann"))
+        again.connect()
+        welcome, pushed = self.greeting(again)
+        self.assertEqual((welcome.sid, welcome.recovered, pushed), (make_sid("ann"), True, []))
+
+    def test_takes_time(self) -> None:
+        """The stream opens while the session is on its way; what is sent over it waits."""
+        self.other.waiting = Deferred()
+        client = self.kit.client("ann", make_sid("ann"))
+        client.connect()
+        self.assertEqual([event for event in client.events if isinstance(event, MessageReceived)], [])
+        self.other.waiting.callback(None)
+        client.exchange()
+        self.assertTrue(self.greeting(client)[0].resumed)
+
+    def test_not_found(self) -> None:
+        """A sid that nobody knows, or that is somebody else's, becomes a new session with the sid of the packets."""
+        for user_id, resume in (("ann", make_sid("nobody")), ("bob", make_sid("ann"))):
+            client = self.kit.client(user_id, resume)
+            client.connect()
+            welcome, pushed = self.greeting(client)
+            self.assertEqual((welcome.sid, welcome.resumed, pushed), (client.sid.hex(), False, []))
+
+    def test_without_stream(self) -> None:
+        """A client that opens no stream is never greeted: it has the session whose sid its packets have."""
+        client = self.kit.client("ann", make_sid("ann"))
+        client.send_data()
+        self.kit.settle()
+        session = self.kit.node.registry.find_user("ann")
+        assert session is not None
+        self.assertEqual(session.user.sid, client.sid.hex())

@@ -1,0 +1,168 @@
+"""The supervisor: a node without clients that holds the ports, the directory and the pages of all workers.
+
+It says ready when every worker has, once. From then on it is ready while any worker is.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProcessTransport
+
+from meshrelay.config.schema import Config
+from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.service import Node
+from meshrelay.transport.shared_port import HeldPort, hold_port
+from meshrelay.workers.plan import (
+    MAX_DIRECTORY_BYTES,
+    SHARED_PLACES,
+    WorkerPlan,
+    keep_what_needs_a_restart,
+    supervisor_config,
+    supervisor_id,
+    write_plan,
+)
+from meshrelay.workers.pool import CUT, RELOAD, WorkerPool
+from meshrelay.workers.worker_process import WorkerExit, WorkerProcess, WorkerProtocol
+
+__all__ = ["Supervisor", "SupervisorParts"]
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorParts:
+    """What a supervisor takes from outside."""
+
+    #: Starts the process of a worker, which is to read its plan from this path.
+    launch: Callable[[WorkerProtocol, Path], IProcessTransport]
+    #: Lets this process end with a status once the reactor has stopped.
+    exit_with: Callable[[int], object]
+    #: `random.uniform`.
+    uniform: Callable[[float, float], float]
+    #: A directory that does not exist; it is made at the start and removed at the end.
+    directory: str
+
+
+class Supervisor(Node):
+    """See `Node`; `config` is what the operator wrote.
+
+    :raises ConfigError: no worker could be made of it.
+    """
+
+    def __init__(self, config: Config, reactor: Any, parts: SupervisorParts) -> None:
+        node_id = supervisor_id(config)
+        super().__init__(supervisor_config(config, node_id, parts.directory), reactor)
+        self._worker_config = config
+        self._parts = parts
+        self._held: dict[str, HeldPort] = {}
+        self.pool = WorkerPool(config.node.workers, config.node.drain_seconds, reactor, self, self._make_worker)
+
+    def _listen(self) -> None:
+        self._make_directory()
+        try:
+            super()._listen()
+            for name in SHARED_PLACES:
+                if place := getattr(self._worker_config.listen, name):
+                    self._held[name] = hold_port(name, place)
+            self._write_plans()
+        except ConfigError:
+            self._clean_up()
+            raise
+
+    def _ready(self) -> None:
+        # Only now: before, twistd may still fork, and nobody would reap a process.
+        if self.running:
+            self.pool.start()
+
+    def all_ready(self, places: Mapping[str, str]) -> None:
+        """See `SupervisorOfPool`."""
+        self._is_ready = True
+        shown = {**places, **self.places.addresses()}
+        # Where only processes of this supervisor link to.
+        shown.pop("mesh", None)
+        text = " ".join(f"{name}={address}" for name, address in shown.items())
+        self._log.info("ready node={node_id} {places}", node_id=self.node_id, places=text)
+
+    def serving_changed(self, is_serving: bool) -> None:
+        """See `SupervisorOfPool`."""
+        self._is_ready = is_serving
+        if not is_serving:
+            self._log.error("no worker is ready")
+
+    def start_failed(self, end: WorkerExit) -> None:
+        """See `SupervisorOfPool`: end as a single node would that cannot start."""
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(end.errors)
+        self._parts.exit_with(1)
+        # At once, and not only by stopService in the next turn: no worker is to be started again.
+        self.pool.stop()
+        self._reactor.stop()
+
+    def reload(self, config: Config) -> None:
+        """See `Node.reload`; the workers do the same."""
+        super().reload(config)
+        self._worker_config = keep_what_needs_a_restart(self._worker_config, config)
+        self._write_plans()
+        self.pool.tell(RELOAD)
+
+    def cut_drain(self) -> None:
+        """See `Node.cut_drain`; no worker waits either."""
+        self.pool.tell(CUT)
+        super().cut_drain()
+
+    def stopService(self) -> Deferred[None]:
+        """Let the workers drain, then stop like a node, which the others need until then.
+
+        :returns: fires when all that is done.
+        """
+        self._is_ready = False
+        return Deferred.fromCoroutine(self._stop_after_workers())
+
+    async def _stop_after_workers(self) -> None:
+        await self.pool.stop()
+        await super().stopService()
+        self._clean_up()
+
+    def _make_directory(self) -> None:
+        directory = self._parts.directory
+        try:
+            if len(directory.encode()) > MAX_DIRECTORY_BYTES:
+                raise OSError(f"the path is too long for the address of a socket: {directory}")
+            Path(directory).mkdir(mode=0o700)
+        except OSError as error:
+            problem = f"no directory for the sockets of the workers (TMPDIR says where): {error}"
+            raise ConfigError([ConfigProblem("node.workers", problem)]) from None
+
+    def _plan(self, index: int) -> WorkerPlan:
+        return WorkerPlan(
+            index=index,
+            supervisor_id=self.node_id,
+            directory=self._parts.directory,
+            shared_ports={name: held.number for name, held in self._held.items()},
+            config=self._worker_config,
+        )
+
+    def _write_plans(self) -> None:
+        for index in range(self._worker_config.node.workers):
+            write_plan(self._plan(index))
+
+    def _make_worker(self, index: int, pool: WorkerPool) -> WorkerProcess:
+        launch = partial(self._launch, index)
+        return WorkerProcess(f"w{index}", launch, self._reactor, self._parts.uniform, pool)
+
+    def _launch(self, index: int, protocol: WorkerProtocol) -> IProcessTransport:
+        plan = self._plan(index)
+        # One that was killed has left it behind, and the next one could not listen there.
+        plan.socket_path.unlink(missing_ok=True)
+        return self._parts.launch(protocol, plan.path)
+
+    def _clean_up(self) -> None:
+        for held in self._held.values():
+            held.close()
+        shutil.rmtree(self._parts.directory, ignore_errors=True)

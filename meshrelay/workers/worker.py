@@ -1,0 +1,141 @@
+"""A worker: the node inside a process that a supervisor has started, and the leash between the two.
+
+::
+
+    supervisor --"cut", "reload", end of file--> standard input --> Leash --> WorkerNode
+    supervisor <--{"places": {...}}------------- descriptor 3 <---- Leash <-- WorkerNode, when it is ready
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from twisted.application.service import MultiService
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.stdio import StandardIO
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from meshrelay.errors import ConfigError
+from meshrelay.service import Node
+from meshrelay.transport.listen import ListeningPlaces
+from meshrelay.workers.output import STANDARD_ERROR, STANDARD_OUTPUT, LineCutter
+from meshrelay.workers.plan import WorkerPlan, read_plan
+from meshrelay.workers.pool import CUT, RELOAD
+from meshrelay.workers.worker_process import READY_DESCRIPTOR, ReadyWorker
+
+__all__ = ["Leash", "WorkerNode", "make_worker"]
+
+_STANDARD_INPUT = 0
+
+
+class Leash(Protocol):
+    """What the supervisor tells, and what it is told.
+
+    :param commands: what each line does.
+    :param cut_loose: called once, when the supervisor is dead.
+    """
+
+    _log = Logger()
+
+    def __init__(self, commands: Mapping[str, Callable[[], object]], cut_loose: Callable[[], object]) -> None:
+        self._commands = commands
+        self._cut_loose = cut_loose
+        self._lines = LineCutter(self._line_received)
+
+    def dataReceived(self, data: bytes) -> None:
+        """See `Protocol`."""
+        self._lines.data_received(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See `Protocol`: the end of standard input."""
+        self._cut_loose()
+
+    def say_ready(self, places: Mapping[str, str]) -> None:
+        """Tell the supervisor that clients can come."""
+        transport: Any = self.transport
+        if transport is not None:
+            transport.write(msgspec.json.encode(ReadyWorker(dict(places))) + b"\n")
+
+    def _line_received(self, line: str) -> None:
+        command = self._commands.get(line)
+        if command is None:
+            self._log.error("the supervisor says {line}, which means nothing here", line=line)
+        else:
+            command()
+
+
+class WorkerNode(Node):
+    """See `Node`.
+
+    :param connect: connects the leash to the process's own descriptors.
+    """
+
+    def __init__(self, plan: WorkerPlan, reactor: Any, connect: Callable[[Leash], object]) -> None:
+        super().__init__(plan.worker_config(), reactor)
+        self.places = ListeningPlaces(reactor, plan.shared_ports)
+        self._plan = plan
+        self._connect = connect
+        commands = {CUT.decode(): super().cut_drain, RELOAD.decode(): self._read_plan_again}
+        self._leash = Leash(commands, self._cut_loose)
+
+    def _listen(self) -> None:
+        super()._listen()
+        self._connect(self._leash)
+
+    def _ready(self) -> None:
+        # The supervisor says it for all: programs wait for the one line that begins with "ready".
+        if self.running:
+            self._is_ready = True
+            self._leash.say_ready(self.places.addresses())
+
+    def cut_drain(self) -> None:
+        """Do nothing: a service manager sends its signal to every process of a service, and the supervisor one more.
+
+        Who wants the drain cut tells the supervisor.
+        """
+
+    def _read_plan_again(self) -> None:
+        try:
+            self.reload(read_plan(str(self._plan.path)).worker_config())
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error("reload: nothing changed: {problem}", problem=problem)
+
+    def _cut_loose(self) -> None:
+        """The supervisor is dead: nobody reads the log, starts others again or tells where users are. Drain and end."""
+        if not self.running:
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (STANDARD_OUTPUT, STANDARD_ERROR):
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        # Sockets that are connected stay so without their files.
+        shutil.rmtree(self._plan.directory, ignore_errors=True)
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            # A signal was faster.
+            pass
+
+
+def make_worker(plan_path: str, reactor: Any) -> MultiService:
+    """Build the node of a worker.
+
+    :param plan_path: what the supervisor has written for it.
+    :raises ConfigError: the plan cannot be read, or a file that the configuration names cannot be used.
+    """
+    top = MultiService()
+
+    def connect(leash: Leash) -> StandardIO:
+        return StandardIO(leash, _STANDARD_INPUT, READY_DESCRIPTOR, reactor)  # type: ignore[call-arg]
+
+    node = WorkerNode(read_plan(plan_path), reactor, connect)
+    node.setName("node")  # type: ignore[no-untyped-call]
+    node.setServiceParent(top)  # type: ignore[no-untyped-call]
+    return top

@@ -1,0 +1,321 @@
+"""A daemon with workers, as an operator sees it: real processes that share real ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.errors import ConfigError
+from meshrelay.transport.shared_port import hold_port
+from tests.integration.daemon import Daemon, run_until_exit
+from tests.integration.wire_clients import TcpClient, WebSocketClient
+
+OFF = 'tcp = ""\nudp = ""\nwebsocket = ""\nhttp = ""\n'
+
+SECONDS = 15.0
+
+
+def workers_of(daemon: Daemon) -> list[int]:
+    """Process IDs of the workers, oldest first."""
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process that has not ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def node_of(client: TcpClient, user: str) -> str:
+    """Sign in, and return the ID of the node that the client is on."""
+    node: str = client.hello(user)["node"]
+    return node
+
+
+class WorkersKit(SynchronousTestCase):
+    """Waits for what other processes do."""
+
+    def setUp(self) -> None:
+        """The private directories of this test are its own."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.patch(os, "environ", {**os.environ, "TMPDIR": self.folder.name})
+
+    def leftovers(self) -> list[str]:
+        """Private directories of supervisors."""
+        return [path.name for path in Path(self.folder.name).glob("meshrelay-*")]
+
+    def wait_until(self, is_so: Callable[[], bool], daemon: Daemon) -> None:
+        """Wait for something that is about to happen."""
+        deadline = time.monotonic() + SECONDS
+        while not is_so():
+            self.assertLess(time.monotonic(), deadline, daemon.log)
+            time.sleep(0.02)
+
+    def daemon(self, **node: Any) -> Daemon:
+        """A daemon with two workers."""
+        return Daemon({"node": {"id": "sup", "workers": 2, "drain_seconds": 0.2, **node}})
+
+
+class HeldPortTests(SynchronousTestCase):
+    """What the kernel makes of a port that is held and shared."""
+
+    def setUp(self) -> None:
+        """A port that is held."""
+        self.held = hold_port("tcp", "tcp:0:interface=127.0.0.1")
+        self.addCleanup(self.held.close)
+        self.address = ("127.0.0.1", self.held.number)
+
+    def listen(self) -> socket.socket:
+        """Listen as a worker does."""
+        opened = socket.socket()
+        self.addCleanup(opened.close)
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            opened.setsockopt(socket.SOL_SOCKET, option, 1)
+        opened.bind(self.address)
+        opened.listen()
+        return opened
+
+    def test_no_connection(self) -> None:
+        """Who holds a port gets no connection: without a worker clients are refused at once."""
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, self.address, 5)
+
+    def test_shared(self) -> None:
+        """Two listen beside the one who holds it, and a third without sharing cannot."""
+        self.listen()
+        self.listen()
+        socket.create_connection(self.address, 5).close()
+        with socket.socket() as foreign:
+            foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.assertRaises(OSError, foreign.bind, self.address)
+
+    def test_second_supervisor(self) -> None:
+        """Another supervisor is refused as soon as workers listen."""
+        self.listen()
+        refused = self.assertRaises(ConfigError, hold_port, "tcp", f"tcp:{self.held.number}:interface=127.0.0.1")
+        self.assertIn("already in use", str(refused))
+
+    def test_start_again(self) -> None:
+        """A daemon that is started again gets its port although old connections linger."""
+        listening = self.listen()
+        client = socket.create_connection(self.address, 5)
+        accepted, _ = listening.accept()
+        accepted.close()
+        client.close()
+        listening.close()
+        self.held.close()
+        hold_port("tcp", f"tcp:{self.address[1]}:interface=127.0.0.1").close()
+
+
+class ServingTests(WorkersKit):
+    """Several processes that look like one daemon."""
+
+    def test_ready(self) -> None:
+        """The one ready line names every place, health agrees, and clients of each transport are served."""
+        with self.daemon() as daemon:
+            self.assertEqual(set(daemon.places), {"node", "tcp", "udp", "websocket", "http"})
+            self.assertEqual(daemon.places["node"], "sup")
+            self.assertEqual(daemon.log.count(" ready node="), 1)
+            self.assertEqual(daemon.get("/health/ready")[0], 200)
+            for client in (TcpClient(daemon), WebSocketClient(daemon)):
+                self.assertIn(node_of(client, "ann"), ("sup-w0", "sup-w1"))
+                client.close()
+            self.assertEqual(len(self.leftovers()), 1)
+        self.assertEqual(self.leftovers(), [])
+
+    def test_spread(self) -> None:
+        """Many connections reach more than one worker."""
+        with self.daemon() as daemon:
+            clients = [TcpClient(daemon) for _ in range(40)]
+            nodes = {node_of(client, f"user{number}") for number, client in enumerate(clients)}
+            self.assertEqual(nodes, {"sup-w0", "sup-w1"})
+            for client in clients:
+                client.close()
+
+    def test_port_in_use(self) -> None:
+        """A port that somebody else has, be it another daemon with workers, ends the start with the key."""
+        with self.daemon() as daemon:
+            place = f"tcp:{daemon.address('tcp')[1]}:interface=127.0.0.1"
+            status, out, err = run_until_exit(
+                f'[node]\nworkers = 2\n[listen]\n{OFF.replace("tcp = ", "#")}tcp = "{place}"\n'
+            )
+            self.assertEqual(status, 1)
+            self.assertIn("listen.tcp", err)
+            self.assertNotIn("Traceback", out + err)
+            self.assertEqual(len(self.leftovers()), 1)
+
+    def test_application_that_cannot_be_imported(self) -> None:
+        """What no worker can start with ends the start, with the text and the status that one node would give."""
+        status, out, err = run_until_exit(
+            f'[node]\nworkers = 2\n[listen]\n{OFF}[app]\nmodule = "no_such_module_of_ours"\n'
+        )
+        self.assertEqual(status, 1, out + err)
+        self.assertIn("app.module", err)
+        self.assertNotIn("Traceback", out + err)
+        self.assertEqual(self.leftovers(), [])
+
+
+class RestartTests(WorkersKit):
+    """A worker that dies."""
+
+    def test_killed(self) -> None:
+        """It is started again and serves, the other one went on, and health says so all the time."""
+        with self.daemon() as daemon:
+            clients = [TcpClient(daemon) for _ in range(20)]
+            nodes = [node_of(client, f"user{number}") for number, client in enumerate(clients)]
+            victim = workers_of(daemon)[0]
+            os.kill(victim, signal.SIGKILL)
+            self.wait_until(lambda: " ended by SIGKILL" in daemon.log, daemon)
+            self.assertEqual(daemon.get("/health/ready")[0], 200)
+            survivors = [client for client, node in zip(clients, nodes, strict=True) if node == "sup-w1"]
+            for client in survivors:
+                client.ask(0, 2)
+            self.wait_until(lambda: daemon.log.count("NodeWebSocketFactory starting") == 3, daemon)
+
+            def is_served_by_the_new_one() -> bool:
+                client = TcpClient(daemon)
+                node = node_of(client, "late")
+                client.close()
+                return node == "sup-w0"
+
+            self.wait_until(is_served_by_the_new_one, daemon)
+            self.assertNotIn(victim, workers_of(daemon))
+            self.assertEqual(len(workers_of(daemon)), 2)
+            for client in clients:
+                client.close()
+
+    def test_all_killed(self) -> None:
+        """With no worker left the daemon is not ready; when one is back it is."""
+        with self.daemon() as daemon:
+            for pid in workers_of(daemon):
+                os.kill(pid, signal.SIGKILL)
+            self.wait_until(lambda: daemon.get("/health/ready")[0] == 503, daemon)
+            self.wait_until(lambda: daemon.get("/health/ready")[0] == 200, daemon)
+
+
+class StopTests(WorkersKit):
+    """The end."""
+
+    def test_sigterm(self) -> None:
+        """Clients are told DRAINING, the status is 0, and no process and no file stays."""
+        with self.daemon() as daemon:
+            clients = [TcpClient(daemon) for _ in range(6)]
+            for number, client in enumerate(clients):
+                client.hello(f"user{number}")
+            pids = workers_of(daemon)
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGTERM)
+            for client in clients:
+                self.assertEqual(client.goodbye()[0], 4000)
+                client.close()
+            self.assertEqual(daemon.process.wait(SECONDS), 0)
+            self.assertEqual([pid for pid in pids if is_alive(pid)], [])
+        self.assertEqual(self.leftovers(), [])
+
+    def test_signal_to_all(self) -> None:
+        """A signal to every process of the service, as service managers send it, is still one drain."""
+        with self.daemon(drain_seconds=2.0) as daemon:
+            client = TcpClient(daemon)
+            client.hello("ann")
+            assert daemon.process is not None
+            for pid in (*workers_of(daemon), daemon.process.pid):
+                os.kill(pid, signal.SIGTERM)
+            self.assertEqual(client.goodbye()[0], 4000)
+            client.close()
+            self.assertEqual(daemon.process.wait(SECONDS), 0)
+
+    def test_second_sigterm(self) -> None:
+        """A second signal does not wait for a client that neither reads nor closes, on whatever worker it is."""
+        with self.daemon(drain_seconds=10.0) as daemon:
+            client = TcpClient(daemon)
+            client.hello("ann")
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGTERM)
+            self.wait_until(lambda: daemon.log.count("draining") == 2, daemon)
+            started = time.monotonic()
+            daemon.process.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.process.wait(SECONDS), 0)
+            self.assertLess(time.monotonic() - started, 3)
+            client.close()
+
+    def test_supervisor_killed(self) -> None:
+        """When the supervisor is killed its workers say goodbye to their clients and end by themselves."""
+        daemon = self.daemon()
+        with self.assertRaises(AssertionError), daemon:
+            client = TcpClient(daemon)
+            client.hello("ann")
+            pids = workers_of(daemon)
+            assert daemon.process is not None
+            daemon.process.kill()
+            daemon.process.wait(SECONDS)
+            self.assertEqual(client.goodbye()[0], 4000)
+            client.close()
+            deadline = time.monotonic() + SECONDS
+            while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            still = [pid for pid in pids if is_alive(pid)]
+        self.assertEqual(still, [])
+        self.assertEqual(self.leftovers(), [])
+
+
+class ReloadTests(WorkersKit):
+    """SIGHUP."""
+
+    def test_sighup(self) -> None:
+        """Every worker applies what can change, also one that is started afterwards; a wrong file changes nothing."""
+        config: dict[str, dict[str, Any]] = {
+            "node": {"id": "sup", "workers": 2},
+            "session": {"heartbeat_seconds": 20.0},
+        }
+        with Daemon(config) as daemon:
+            assert daemon.process is not None
+            text = daemon.config_path.read_text()
+            daemon.config_path.write_text(text.replace("20.0", "7.0"))
+            daemon.process.send_signal(signal.SIGHUP)
+            self.wait_until(lambda: daemon.log.count("configuration reloaded") == 3, daemon)
+            self.assertEqual(self.heartbeats_of(daemon), {7.0})
+            daemon.config_path.write_text(text.replace("20.0", '"never"'))
+            daemon.process.send_signal(signal.SIGHUP)
+            self.wait_until(lambda: "nothing changed" in daemon.log, daemon)
+            os.kill(workers_of(daemon)[0], signal.SIGKILL)
+            self.wait_until(lambda: daemon.log.count("NodeWebSocketFactory starting") == 3, daemon)
+            self.assertEqual(self.heartbeats_of(daemon), {7.0})
+
+    def heartbeats_of(self, daemon: Daemon) -> set[float]:
+        """What clients that come now are told, on every worker."""
+        found: dict[str, float] = {}
+        deadline = time.monotonic() + SECONDS
+        while len(found) < 2:
+            self.assertLess(time.monotonic(), deadline, daemon.log)
+            client = TcpClient(daemon)
+            hello = client.hello("ann")
+            found[hello["node"]] = hello["heartbeat_seconds"]
+            client.close()
+        return set(found.values())
+
+
+class UdpTests(WorkersKit):
+    """UDP, whose sessions belong to one worker."""
+
+    def test_own_ports(self) -> None:
+        """Each worker has the configured port plus its number."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        place = f"udp:{port}:interface=127.0.0.1"
+        with Daemon({"node": {"id": "sup", "workers": 2}, "listen": {"udp": place}}) as daemon:
+            self.assertEqual(daemon.address("udp")[1], port)
+            self.assertIn(f"UdpListener starting on {port + 1}", daemon.log)
