@@ -14,8 +14,9 @@ end.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import urandom
 from random import Random, SystemRandom
 from socket import gethostname
@@ -130,6 +131,7 @@ class Cluster:
         self.registration: Registration | None = None
         self.contact: DirectoryContact | None = None
         self._is_draining = False
+        self._has_begun = False
         self.is_alone = not mesh.listen and mesh.directory == "memory"
         self.nodes: INodes
         if self.is_alone:
@@ -181,7 +183,7 @@ class Cluster:
             self._dialer(address, by_host=True),
             self._reactor,
             Backoff(0.2, 5.0, self._random.uniform),
-            directory.link_changed,
+            partial(self._contact_changed, directory),
         )
         return directory
 
@@ -211,8 +213,16 @@ class Cluster:
         return "" if is_socket else host.strip("[]")
 
     def records(self) -> list[NodeRecord]:
-        """The other living nodes, as the directory said last."""
-        return list(self.membership.records.values()) if self.membership is not None else []
+        """The other living nodes: as a directory inside this node says now, as any other one said last."""
+        if self.membership is None:
+            return []
+        records = list(self.membership.records.values())
+        if isinstance(self.directory, MemoryDirectory):
+            found: list[NodeRecord] = []
+            # It answers at once; only one that was stopped already fails.
+            self.directory.nodes().addCallbacks(found.extend, lambda _: found.extend(records))
+            records = [record for record in found if record.node_id != self.node_id]
+        return records
 
     def own_record(self) -> NodeRecord:
         """What this node says of itself in the directory."""
@@ -276,27 +286,42 @@ class Cluster:
 
     def start(self) -> None:
         """Find the others. The ports are open by now."""
-        self.directory.start()
         if self.contact is not None:
             self.contact.start()
+        else:
+            self._begin()
+
+    def _contact_changed(self, directory: RemoteDirectory, is_up: bool) -> None:
+        if is_up and not self._has_begun:
+            # Asked before, it would be away, and the next try comes a second later.
+            self._begin()
+        else:
+            directory.link_changed(is_up)
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        self.directory.start()
         if self.registration is not None:
             self.registration.start()
         if self.membership is not None:
             self.membership.start()
 
-    def settled(self) -> Deferred[None]:
+    def settled(self, others: Collection[str] = ()) -> Deferred[None]:
         """Fires when this node is registered and linked to all that it should be linked to, or after 5 seconds.
 
         Whoever is told that a node is ready expects it to find what is on the others.
+
+        :param others: IDs of nodes that it should be linked to, whether the directory names them already or not.
         """
         if self.membership is None:
             return succeed(None)
-        return Deferred.fromCoroutine(self._settle(self.membership))
+        return Deferred.fromCoroutine(self._settle(self.membership, others))
 
-    async def _settle(self, membership: Membership) -> None:
+    async def _settle(self, membership: Membership, others: Collection[str]) -> None:
         ends_at = self._reactor.seconds() + SETTLE_SECONDS
         while self._reactor.seconds() < ends_at and not self._is_draining:
-            if membership.has_read and all(self.nodes.is_up(node_id) for node_id in membership.records):
+            wanted = {*membership.records, *others}
+            if membership.has_read and all(self.nodes.is_up(node_id) for node_id in wanted):
                 return
             pause: Deferred[None] = Deferred()
             self._reactor.callLater(_SETTLE_CHECK_SECONDS, pause.callback, None)

@@ -286,8 +286,8 @@ class INodes(Interface):
 class INodeObserver(Interface):
     """Who is told about nodes; in the order of registration, what is raised is logged.
 
-    For each node: met, then any number of (lost, back), then gone, perhaps without a lost before it. No message of a node
-    comes before it was met or after it is gone.
+    For each node: met, then any number of (lost, back), then gone, perhaps without a lost before it. No message of a
+    node comes before it was met or after it is gone.
     """
 
     def node_met(node_id: str) -> None:

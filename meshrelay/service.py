@@ -322,7 +322,12 @@ class Node(Service):
             probe=probe,
             cluster_status=ClusterStatus(status, neighbours, view, self._reactor),
             admin=_admin_access(self.config),
+            metrics_page=self._metrics_of_all(),
         )
+
+    def _metrics_of_all(self) -> Callable[[], Deferred[bytes]] | None:
+        """What makes the metrics page of several processes; None: the page is about this one."""
+        return None
 
     def _is_starting(self) -> bool:
         return bool(self.running) and not self._is_ready

@@ -25,7 +25,7 @@ MAX_CAMEL_CASE_LINES = 5
 
 #: Protocols, factories, transports, services, options and pages.
 _TWISTED_NAMES = """
-    listenTCP listenSSL childDataReceived processExited processEnded
+    getDelayedCalls listenTCP listenSSL childDataReceived processExited processEnded
     connectionMade dataReceived connectionLost datagramReceived connectionRefused buildProtocol startProtocol
     stopProtocol makeConnection startFactory stopFactory pauseProducing resumeProducing stopProducing
     registerProducer unregisterProducer writeSequence loseConnection abortConnection getPeer getHost

@@ -39,6 +39,9 @@ REPAIR_SECONDS = 0.25
 #: What is asked for and does not come is asked for again.
 REPAIR_AGAIN_SECONDS = 1.0
 
+#: What was cast long ago is given back this often.
+HISTORY_CHECK_SECONDS = 10.0
+
 #: Bytes of one answer to a GROUP_REPAIR; the rest is asked for again.
 MAX_REPAIR_BYTES = 1024 * 1024
 
@@ -57,6 +60,7 @@ class GroupCaster:
         #: Series with casts that were given to others to pass on -> when the last one was.
         self._unsaid: dict[Spread, float] = {}
         self._head_alarm: Alarm | None = None
+        self._history_alarm: Alarm | None = None
         self._casts = 0
         self._passed_on = 0
         self._repairs_asked = 0
@@ -82,6 +86,14 @@ class GroupCaster:
             self._nodes.send(part[0], NodeKind.GROUP_CAST, payload)
         self._unsaid[spread] = now
         self._wait_to_say()
+        if self._history_alarm is None:
+            self._history_alarm = self._alarms.call_later(HISTORY_CHECK_SECONDS, self._drop_old)
+
+    def _drop_old(self) -> None:
+        self._history_alarm = None
+        self._history.drop_old(self._alarms.now())
+        if self._history.bytes:
+            self._history_alarm = self._alarms.call_later(HISTORY_CHECK_SECONDS, self._drop_old)
 
     def _parts(self, targets: Sequence[str]) -> list[list[str]]:
         # Only who can be reached should pass something on; the others wait for their link as leaves.
@@ -165,8 +177,9 @@ class GroupCaster:
     def stop(self) -> None:
         """Say nothing any more."""
         self._unsaid.clear()
-        if self._head_alarm is not None:
-            self._head_alarm.cancel()
+        for alarm in (self._head_alarm, self._history_alarm):
+            if alarm is not None:
+                alarm.cancel()
 
     def statistics(self) -> Mapping[str, int]:
         """Counts for the metrics page; the same keys at each call."""

@@ -314,6 +314,8 @@ class GroupNodes:
         if holder.incoming.hold == hold.hold:
             listed = ((user_id, RemoteMember(sid, is_away)) for user_id, sid, is_away in members)
             self._members.holder_came(group, holder, listed)
+            for user_id, _, _ in members:
+                self._table.forget_moved(group, user_id)
         if hold.asks:
             self._say_hold(group, spread, node_id, False, hold.hold)
         self._receiver.take_contents(group, holder, contents)

@@ -117,6 +117,8 @@ class GroupReceiver:
         for content in contents:
             for entry_type, data in decode_content(content):
                 self._take_entry(group, holder, entry_type, data)
+        # A member who moved away may have been the last one here.
+        self._table.settle(group)
         if group.spread is not None and group.spread.holders.get(holder.node_id) is holder:
             self._caster.ask_if_missing(group.spread, holder)
 
@@ -133,6 +135,7 @@ class GroupReceiver:
             user_id, sid = decode_member(data)
             if entry_type == EntryType.JOINED:
                 self._members.joined(group, holder, user_id, sid)
+                self._table.forget_moved(group, user_id)
             elif entry_type == EntryType.LEFT:
                 self._members.left(group, holder, user_id)
             else:
@@ -162,7 +165,6 @@ class GroupReceiver:
             self.take_contents(group, holder, holder.incoming.skip_to(skip.next_number))
             lost = holder.incoming.lost_count - lost
             if lost:
-                self.lost_casts += lost
                 self._log.warn("{count} casts of {node} in a group are lost", count=lost, node=node_id)
 
     def forward_received(self, node_id: str, data: bytes) -> None:

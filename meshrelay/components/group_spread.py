@@ -24,8 +24,12 @@ __all__ = ["MAX_CAST_BYTES", "Holder", "RemoteMember", "Spread", "SpreadWriter"]
 #: What waits for the end of the turn is cast at once when it is this much; with one more frame it fits a message.
 MAX_CAST_BYTES = 192 * 1024
 
-#: Nodes whose casts came before they said that they hold the group.
+#: Nodes whose casts came before they said that they hold the group; what is over that is asked for when they have.
 MAX_EARLY = 64
+
+#: What is kept of one of them.
+MAX_EARLY_CASTS = 1_000
+MAX_EARLY_BYTES = 256 * 1024
 
 
 class RemoteMember(NamedTuple):
@@ -174,7 +178,7 @@ class Spread:
         if incoming is None or incoming.hold < hold:
             if incoming is None and len(self.early) >= MAX_EARLY:
                 return []
-            incoming = self.early[node_id] = Incoming(hold)
+            incoming = self.early[node_id] = Incoming(hold, MAX_EARLY_CASTS, MAX_EARLY_BYTES)
             is_unknown(node_id)
         if incoming.hold == hold:
             incoming.receive(number, content)
@@ -193,6 +197,7 @@ class Spread:
         incoming = self.early.pop(node_id, None)
         if incoming is None or incoming.hold != hold:
             incoming = Incoming(hold)
+        incoming.widen()
         # What its members of an older hold were is said again by itself.
         self.holders[node_id] = Holder(node_id, incoming)
         return incoming.start(next_number)

@@ -289,6 +289,7 @@ class GroupTable:
         if group.members.get(session.user.user_id) is session:
             raise AlreadyMember
         self._check_room_of(session)
+        self.forget_moved(group, session.user.user_id)
         group.channel.subscribe(session)
         group.members[session.user.user_id] = session
         self._groups_of.setdefault(session, {})[group_id] = group
@@ -314,6 +315,15 @@ class GroupTable:
             del self._groups_of[session]
         group.say(EntryType.LEFT, session)
         return group
+
+    def forget_moved(self, group: LiveGroup, user_id: str) -> None:
+        """A user is a member at another node, or anew at this one: a session that moved away is none any more.
+
+        The group is not discarded by this; call `settle` behind it.
+        """
+        session = group.members.get(user_id)
+        if session is not None and session.is_over:
+            self.remove(group.id, session)
 
     def settle(self, group: LiveGroup) -> None:
         """Discard the group if nobody needs it here any more. Called behind each change that may have that effect."""

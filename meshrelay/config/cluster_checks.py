@@ -1,4 +1,4 @@
-"""Rules between the keys of nodes that are more than one: workers of one machine, and linked nodes. Pure; see `checks`."""
+"""Rules between the keys of several nodes: workers of one machine, and linked nodes. Pure; see `checks`."""
 
 from __future__ import annotations
 

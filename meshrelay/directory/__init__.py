@@ -7,6 +7,9 @@ options       deadlines, leases and bounds
 errors        what can go wrong, and whether trying again helps
 table         the directory as a plain synchronous table on a clock
 memory        that table as an `IDirectory`, inside a node
+calls         what is asked of the directory of another node, as bytes
+remote        `IDirectory` over such calls
+serving       answers them from the directory of this node
 watchers      who is told that data were lost
 redis         `IDirectory` on a Redis server
 redis_url     text of the configuration -> where Redis is
@@ -18,6 +21,7 @@ redis_script  the Lua scripts that run inside Redis, and what their answers mean
 ::
 
     node --IDirectory--> memory --> table
+                    \\--> remote --calls--> serving (other node) --> memory
                     \\--> redis --> redis_link (calls) --> redis_dial --> Redis
                               \\-> redis_link (loopback) -> redis_dial -^
 

@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from twisted.internet.defer import Deferred
 from twisted.web import http
 from twisted.web.server import Request
 
@@ -35,7 +36,7 @@ from meshrelay.machine import packets
 from meshrelay.model import CloseReason
 from meshrelay.wire import datagram
 
-__all__ = ["MetricSources", "MetricsPage", "NodeCollector", "make_registry"]
+__all__ = ["MetricSources", "MetricsPage", "NodeCollector", "make_registry", "metrics_text"]
 
 _Label = TypeVar("_Label")
 
@@ -198,15 +199,28 @@ class NodeCollector(Collector):
 
 
 class MetricsPage(Page):
-    """The samples of all collectors in the text format of prometheus, version 0.0.4."""
+    """Samples in the text format of prometheus, version 0.0.4.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    :param make_text: see `metrics_text`; may need other processes and thus time.
+    """
+
+    def __init__(self, make_text: Callable[[], Deferred[bytes] | bytes]) -> None:
         super().__init__()
-        self._registry = registry
+        self._make_text = make_text
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer | Deferred[Answer]:
         """See `Page.answer`."""
-        return Answer(http.OK, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
+        text = self._make_text()
+        return text.addCallback(_text_answer) if isinstance(text, Deferred) else _text_answer(text)
+
+
+def _text_answer(text: bytes) -> Answer:
+    return Answer(http.OK, text, CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def metrics_text(registry: CollectorRegistry) -> bytes:
+    """Return the samples of all collectors of `registry` as text."""
+    return generate_latest(registry)
 
 
 def make_registry(sources: MetricSources) -> CollectorRegistry:

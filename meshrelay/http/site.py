@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -35,7 +37,7 @@ from meshrelay.http.chooser import Chooser, Cluster, Endpoints, NoCluster
 from meshrelay.http.cluster import ClusterPage, ClusterStatus
 from meshrelay.http.endpoint import EndpointPage, EndpointRules
 from meshrelay.http.health import DirectoryProbe, NodePhase, health_pages
-from meshrelay.http.metrics import MetricsPage
+from meshrelay.http.metrics import MetricsPage, metrics_text
 from meshrelay.http.page import Branch, error_answer, send_answer
 from meshrelay.session.auth import Authenticator
 
@@ -83,6 +85,8 @@ class HttpPages:
     #: None = there is no page of the cluster.
     cluster_status: ClusterStatus | None = None
     admin: AdminAccess = field(default_factory=AdminAccess)
+    #: Makes the text of the metrics page within 5 seconds; None = it is made of `registry`.
+    metrics_page: Callable[[], Deferred[bytes]] | None = None
 
 
 class _Request(Request):
@@ -189,7 +193,7 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
     phase = NodePhase(pages.is_ready, pages.is_starting)
     root.putChild(b"endpoint", endpoint)
     root.putChild(b"health", health_pages(pages.node_id, phase, pages.probe))
-    root.putChild(b"metrics", MetricsPage(pages.registry))
+    root.putChild(b"metrics", MetricsPage(pages.metrics_page or partial(metrics_text, pages.registry)))
     if pages.cluster_status is not None:
         root.putChild(b"cluster", ClusterPage(pages.cluster_status, pages.admin))
     return RelaySite(root, endpoint, clock, pages.counters)

@@ -16,6 +16,10 @@ __all__ = ["ITEM_OVERHEAD_BYTES", "History", "Incoming"]
 #: What a content costs in a `History` beside its own bytes, roughly; without it tiny ones would have no bound.
 ITEM_OVERHEAD_BYTES = 160
 
+#: What an `Incoming` holds back at most, unless it is told otherwise.
+INCOMING_COUNT = 10_000
+INCOMING_BYTES = 4 * 1024 * 1024
+
 # Inside of `History` the word `bytes` is a number.
 _Content: TypeAlias = bytes
 
@@ -157,7 +161,7 @@ class Incoming:
         "overflows",
     )
 
-    def __init__(self, hold: int, limit_count: int = 10_000, limit_bytes: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, hold: int, limit_count: int = INCOMING_COUNT, limit_bytes: int = INCOMING_BYTES) -> None:
         self.hold = hold
         self._limit_count = limit_count
         self._limit_bytes = limit_bytes
@@ -176,6 +180,11 @@ class Incoming:
         self.lost_count = 0
         #: How often there was no room to hold more.
         self.overflows = 0
+
+    def widen(self) -> None:
+        """Hold back as much as usual from now on, where less was asked for before."""
+        self._limit_count = INCOMING_COUNT
+        self._limit_bytes = INCOMING_BYTES
 
     @property
     def held_count(self) -> int:

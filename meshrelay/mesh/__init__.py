@@ -1,6 +1,6 @@
 """This node among the nodes: connections to others, and what is sent through them.
 
-==============  ==============================================================================
+==============  ================================================================================================
 interfaces      what stands between links, connections and observers
 links           all links of this node: whom to dial, who may come in
 link            one other node: what waits for it, its state, when to dial again
@@ -10,8 +10,14 @@ batches         messages to numbered batches and back, exactly once and in order
 pb              Perspective Broker under all that: the only user of ``twisted.spread``
 banana_guard    what a peer may make Perspective Broker build (pure)
 tls             certificates of the private CA, and which node they name
+nodes           the other nodes as the rest of the house sees them: met, lost, back, gone; who handles what they say
+presence        the state of one of them (pure)
+alone           the same for a node without links: nobody
+membership      this node in the directory, and whom it dials by what the directory says
+contact         the node behind an address, before any directory says who that is
+registration    the users and groups of this node in the directory, and again when that lost them
 errors          what goes wrong between nodes
-==============  ==============================================================================
+==============  ================================================================================================
 
 ::
 

@@ -5,7 +5,8 @@
     address --contact--> whoever answers: its ID --link breaks--> contact again, with backoff
 
 A node that was started anew has another ID, so it is the address that is kept and not the node. As soon as the
-directory works, `meshrelay.mesh.membership` may dial the same node as well; whose connection comes up first is all the same.
+directory works, `meshrelay.mesh.membership` may dial the same node as well; it does not matter whose connection comes
+up first.
 """
 
 from __future__ import annotations
@@ -113,7 +114,6 @@ class DirectoryContact:
             return
         if is_up:
             # A contact that is under way goes on: the other end may prefer just that connection.
-            self._stop_timer()
             self._found_linked()
             return
         if self.is_up:
@@ -122,13 +122,10 @@ class DirectoryContact:
         if self._attempt is None:
             self._contact_later()
 
-    def _stop_timer(self) -> None:
+    def _give_up(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-
-    def _give_up(self) -> None:
-        self._stop_timer()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.cancel()

@@ -86,7 +86,7 @@ class Registration:
         #: (user ID, sid) twice, and group IDs; in order, so that the oldest is said first.
         self._claims: dict[tuple[str, str], UserRecord] = {}
         #: Claims under way whose session has not ended; the directory bounds how many wait.
-        self._claiming: set[tuple[str, str]] = set()
+        self._claiming: dict[tuple[str, str], UserRecord] = {}
         self._releases: dict[tuple[str, str], None] = {}
         self._leaves: dict[str, None] = {}
         self.refreshes = 0
@@ -124,20 +124,23 @@ class Registration:
 
     async def _claim(self, record: UserRecord) -> None:
         key = (record.user_id, record.sid)
-        self._claiming.add(key)
+        self._claims.pop(key, None)
+        self._claiming[key] = record
         try:
             before = await self._directory.claim_user(record)
         except UserTakenOver as error:
             self._tell(self._taken_over, error.current)
         except MeshError as error:
-            if key in self._claiming:
+            if self._claiming.get(key) is record:
                 self._keep(self._claims, key, record)
             self._failed(error)
         else:
             if before is not None and before.node_id != self._node_id:
                 self._tell(self._displaced, before)
         finally:
-            self._claiming.discard(key)
+            # A later claim of the same session, after a resume, may be under way.
+            if self._claiming.get(key) is record:
+                del self._claiming[key]
 
     def release(self, user_id: str, sid: str) -> None:
         """A session of this node ended."""
@@ -154,7 +157,7 @@ class Registration:
     def _forget_claim(self, user_id: str, sid: str) -> None:
         """A claim that failed, or that is under way and may fail, is not said again: it would bring the user back."""
         self._claims.pop((user_id, sid), None)
-        self._claiming.discard((user_id, sid))
+        self._claiming.pop((user_id, sid), None)
 
     async def _release(self, user_id: str, sid: str) -> None:
         try:

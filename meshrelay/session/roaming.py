@@ -9,6 +9,7 @@ A client that resumes at another node::
     connection --fetch--> find_user --here is its record--> session.release at that node --> registry.adopt
                               |                                         |
                               +--none, or the directory is away---------+--> session.recall at all nodes --> adopt
+                                                                                 (and what is known here)
 
 What was released takes along the pushes that were kept and its group IDs. What was only recalled, because its node is
 dead, has its memberships and nothing else. Nothing found: the sign-in is a new one, and the client is not told why.
@@ -95,7 +96,7 @@ class Memberships(NamedTuple):
 
     :ivar of: ``of(session)`` -> IDs of the groups that the session is in, in the order in which they were joined.
     :ivar recall: ``recall(user_id, sid)`` -> IDs of groups that have this session of another node as a member, also
-        when it was lost with its node; only where the sid is exactly that.
+        when it was lost with its node; only where the sid is exactly that. Asked for other nodes as well.
     """
 
     of: Callable[[ISession], list[str]]
@@ -271,7 +272,9 @@ class Roaming:
         arrival = self._arrivals.get(key)
         if arrival is not None:
             return arrival.when_over()
-        if not is_sid(sid) or self._registry.can_resume(identity.user_id, sid) or not self._nodes.known():
+        if not is_sid(sid) or self._registry.can_resume(*key):
+            return None
+        if not self._nodes.known() and not self._memberships.recall(*key):
             return None
         if len(self._arrivals) >= MAX_ARRIVALS:
             self._counts["refused"] += 1
@@ -325,8 +328,8 @@ class Roaming:
             self._within(self._nodes.call(node_id, "session.recall", payload), ends_at, RECALL_SECONDS)
             for node_id in node_ids
         ]
-        group_ids: dict[str, None] = {}
-        is_known = False
+        group_ids = dict.fromkeys(self._memberships.recall(name.user_id, name.sid))
+        is_known = bool(group_ids)
         live_at = []
         for node_id, answer in zip(node_ids, asked, strict=True):
             recalled = self._read(decode_recalled, await answer, node_id) or Recalled()

@@ -12,8 +12,9 @@ can be done by hand: a link is cut and mended, a node dies or falls silent::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -171,11 +172,9 @@ class PairedNode:
     def run(self, node_id: str, name: str, payload: bytes) -> Deferred[bytes]:
         """A call has come."""
         self.calls.append((node_id, name, payload))
-        try:
-            answer = self._answers[name](node_id, payload)
-        except Exception:  # as over a link, the caller alone is told
-            return fail(Failure())
-        return answer if isinstance(answer, Deferred) else succeed(answer)
+        # What is raised is told to the caller alone, as over a link.
+        handler = cast("Callable[[str, bytes], Deferred[bytes]]", self._answers[name])
+        return maybeDeferred(handler, node_id, payload)
 
     def handle(self, kind: int, handler: Callable[[str, bytes], object]) -> None:
         """See `INodes`."""

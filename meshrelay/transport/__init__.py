@@ -2,6 +2,7 @@
 
 =================  =======================================================================
 listen             the listening places of the configuration, as services
+shared_port        one TCP port for several processes
 tcp                frames back to back on a stream
 websocket          frames in binary WebSocket messages, by Autobahn
 websocket_client   the same from the other end, for the client library

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -66,19 +66,26 @@ class WorkerMetrics:
         for call in calls:
             call.addTimeout(ANSWER_SECONDS, self._clock)
         answers: list[tuple[bool, Any]] = await DeferredList(calls, consumeErrors=True)
-        pages = {self._own_id: self._make_own_page().decode()}
+        pages = {self._own_id: self._make_own_page()}
         for worker_id, (is_answer, answer) in zip(self._worker_ids, answers, strict=True):
             if is_answer:
-                self._add(pages, worker_id, answer)
+                pages[worker_id] = answer
             else:
                 self._log.warn("no metrics of {worker}: {why}", worker=worker_id, why=answer.getErrorMessage())
-        return merge_metrics(pages)
-
-    def _add(self, pages: dict[str, str], worker_id: str, answer: bytes) -> None:
         try:
-            page = answer.decode()
-            merge_metrics({worker_id: page})
+            return _merged(pages)
+        except ValueError:
+            # Reading takes milliseconds a page, so it is done one by one only to find out whose it is.
+            return _merged({name: page for name, page in pages.items() if self._is_readable(name, page)})
+
+    def _is_readable(self, worker_id: str, page: bytes) -> bool:
+        try:
+            _merged({worker_id: page})
         except ValueError as error:
             self._log.error("the metrics of {worker} cannot be read: {error}", worker=worker_id, error=str(error))
-        else:
-            pages[worker_id] = page
+            return False
+        return True
+
+
+def _merged(pages: Mapping[str, bytes]) -> bytes:
+    return merge_metrics({name: page.decode() for name, page in pages.items()})

@@ -3,18 +3,20 @@
 The file is checked once, by the supervisor. A worker gets the result, and so one that is started again after somebody
 broke the file is like the others. Each worker is a node of its own: limits count for each of them.
 
-=================  ==========================  ==========================================================
-key                supervisor                  worker i, from 0
-=================  ==========================  ==========================================================
-node.id            ID                          ID-wi
-listen.tcp         off                         the port of all, shared
-listen.websocket   off                         the port of all, shared
-listen.udp         off                         the configured port + i; 0 stays 0
-listen.http        as configured               off
-mesh.listen        unix:DIRECTORY/supervisor   unix:DIRECTORY/wi
-mesh.directory     memory                      pb:unix:DIRECTORY/supervisor
-app.module         none                        as configured
-=================  ==========================  ==========================================================
+===================  ==========================  ==========================================================
+key                  supervisor                  worker i, from 0
+===================  ==========================  ==========================================================
+node.id              ID                          ID-wi
+listen.tcp           off                         the port of all, shared
+listen.websocket     off                         the port of all, shared
+listen.udp           off                         the configured port + i; 0 stays 0
+listen.http          as configured               off
+mesh.listen          unix:DIRECTORY/supervisor   unix:DIRECTORY/wi
+mesh.directory       memory                      pb:unix:DIRECTORY/supervisor
+mesh.*               the rest is off             the rest is off
+group.static_groups  none                        as configured
+app.module           none                        as configured
+===================  ==========================  ==========================================================
 
 A UDP port is not shared: the kernel would spread the packets of one session over all workers by the address that they
 come from, and a client whose address changes would reach a worker that does not know it. The endpoint API tells each
@@ -33,7 +35,7 @@ from twisted.internet.endpoints import quoteStringArgument
 
 from meshrelay.config.keys import keys_by_section
 from meshrelay.config.listening import parse_udp_place
-from meshrelay.config.schema import Config
+from meshrelay.config.schema import Config, MeshConfig
 from meshrelay.errors import ConfigError, ConfigProblem
 
 __all__ = [
@@ -101,9 +103,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
             config,
             node=replace(config.node, id=self.node_id, workers=1),
             listen=replace(config.listen, http="", udp=_own_udp_place(config.listen.udp, self.index)),
-            mesh=replace(
-                config.mesh, listen=_unix_place(self.socket_path), directory=f"pb:unix:{_hub_socket(self.directory)}"
-            ),
+            mesh=MeshConfig(listen=_unix_place(self.socket_path), directory=f"pb:unix:{_hub_socket(self.directory)}"),
             # One of each for the machine is enough; the supervisor has them.
             relay=replace(config.relay, listen="", quic=""),
             overlay=replace(config.overlay, listen=""),
@@ -135,7 +135,8 @@ def supervisor_config(config: Config, node_id: str, directory: str) -> Config:
         config,
         node=replace(config.node, id=node_id, workers=1),
         listen=replace(config.listen, tcp="", udp="", websocket=""),
-        mesh=replace(config.mesh, listen=_unix_place(_hub_socket(directory)), directory="memory"),
+        # Nobody but this user can open the sockets: certificates, which name other nodes, and secrets are not needed.
+        mesh=MeshConfig(listen=_unix_place(_hub_socket(directory)), directory="memory"),
         group=replace(config.group, static_groups=()),
         app=replace(config.app, module=""),
     )

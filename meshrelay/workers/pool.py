@@ -3,7 +3,7 @@
 ::
 
     supervisor --start, reload, cut, stop--> WorkerPool --> each WorkerProcess
-    supervisor <--all_ready, serving_changed, start_failed-- WorkerPool
+    supervisor <--all_ready, serving_changed, worker_ended, start_failed-- WorkerPool
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class SupervisorOfPool(Protocol):
 
     def serving_changed(self, is_serving: bool) -> None:
         """After `all_ready`: whether any worker is ready now."""
+
+    def worker_ended(self, index: int) -> None:
+        """There is no process of this worker any more."""
 
     def start_failed(self, end: WorkerExit) -> None:
         """A worker could not be started the very first time and says that it never can be."""
@@ -124,6 +127,7 @@ class WorkerPool:
 
     def worker_ended(self, worker: WorkerProcess, end: WorkerExit) -> None:
         """See `PoolOfWorker`."""
+        self._supervisor.worker_ended(self._workers.index(worker))
         if self._stopped is not None:
             if end.status != 0:
                 self._log.warn("{worker} {how}", worker=worker.name, how=end.text)

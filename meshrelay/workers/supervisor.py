@@ -1,6 +1,9 @@
 """The supervisor: a node without clients that holds the ports, the directory and the pages of all workers.
 
-It says ready when every worker has, once. From then on it is ready while any worker is.
+It says ready when every worker has, once, and is linked. From then on it is ready while any worker is.
+
+Of a worker that died it does not wait to see it: it knows. It takes it out of the directory at once, so that nobody is
+sent there, its users are looked for where they are remembered, and the next process can have its ID.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from twisted.internet.interfaces import IProcessTransport
 
 from meshrelay.config.schema import Config
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.http.metrics import make_registry, metrics_text
 from meshrelay.service import Node
 from meshrelay.transport.shared_port import HeldPort, hold_port
+from meshrelay.workers.metrics import WorkerMetrics
 from meshrelay.workers.plan import (
     MAX_DIRECTORY_BYTES,
     SHARED_PLACES,
@@ -27,6 +32,7 @@ from meshrelay.workers.plan import (
     keep_what_needs_a_restart,
     supervisor_config,
     supervisor_id,
+    worker_id,
     write_plan,
 )
 from meshrelay.workers.pool import CUT, RELOAD, WorkerPool
@@ -61,7 +67,19 @@ class Supervisor(Node):
         self._worker_config = config
         self._parts = parts
         self._held: dict[str, HeldPort] = {}
+        self._worker_ids = [worker_id(node_id, index) for index in range(config.node.workers)]
+        self._is_stopping = False
         self.pool = WorkerPool(config.node.workers, config.node.drain_seconds, reactor, self, self._make_worker)
+
+    def _set_up_application(self) -> None:
+        """See `Node`: applications, plug-ins included, are the workers', and so is every group."""
+
+    def _metrics_of_all(self) -> Callable[[], Deferred[bytes]]:
+        own_page = partial(metrics_text, make_registry(self._metric_sources()))
+        return WorkerMetrics(self.cluster.nodes, self._reactor, self._worker_ids, self.node_id, own_page).page
+
+    def _is_starting(self) -> bool:
+        return super()._is_starting() and not self._is_stopping
 
     def _listen(self) -> None:
         self._make_directory()
@@ -82,7 +100,13 @@ class Supervisor(Node):
 
     def all_ready(self, places: Mapping[str, str]) -> None:
         """See `SupervisorOfPool`."""
-        self._is_ready = True
+        # This end of a link may come up a moment after the other one.
+        self.cluster.settled(self._worker_ids).addCallback(lambda _: self._say_ready(places))
+
+    def _say_ready(self, places: Mapping[str, str]) -> None:
+        if self._is_stopping:
+            return
+        self._is_ready = self.pool.ready_count > 0
         shown = {**places, **self.places.addresses()}
         # Where only processes of this supervisor link to.
         shown.pop("mesh", None)
@@ -94,6 +118,17 @@ class Supervisor(Node):
         self._is_ready = is_serving
         if not is_serving:
             self._log.error("no worker is ready")
+
+    def worker_ended(self, index: int) -> None:
+        """See `SupervisorOfPool`."""
+        self._withdraw(self._worker_ids[index])
+
+    def _withdraw(self, node_id: str) -> None:
+        """Take a worker that has no process out of the directory, where it would stay until its lease ends."""
+        for record in self.cluster.records():
+            if record.node_id == node_id:
+                # Fails only when the directory was stopped, and then nobody asks it any more.
+                self.cluster.directory.withdraw_node(node_id, record.incarnation).addErrback(lambda _: None)
 
     def start_failed(self, end: WorkerExit) -> None:
         """See `SupervisorOfPool`: end as a single node would that cannot start."""
@@ -122,6 +157,7 @@ class Supervisor(Node):
         :returns: fires when all that is done.
         """
         self._is_ready = False
+        self._is_stopping = True
         return Deferred.fromCoroutine(self._stop_after_workers())
 
     async def _stop_after_workers(self) -> None:
@@ -160,6 +196,8 @@ class Supervisor(Node):
         plan = self._plan(index)
         # One that was killed has left it behind, and the next one could not listen there.
         plan.socket_path.unlink(missing_ok=True)
+        # The last that it sent may have been read after its end.
+        self._withdraw(plan.node_id)
         return self._parts.launch(protocol, plan.path)
 
     def _clean_up(self) -> None:

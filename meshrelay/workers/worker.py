@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,8 +23,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshrelay.errors import ConfigError
+from meshrelay.http.metrics import make_registry, metrics_text
 from meshrelay.service import Node
 from meshrelay.transport.listen import ListeningPlaces
+from meshrelay.workers.metrics import answer_metrics
 from meshrelay.workers.output import STANDARD_ERROR, STANDARD_OUTPUT, LineCutter
 from meshrelay.workers.plan import WorkerPlan, read_plan
 from meshrelay.workers.pool import CUT, RELOAD
@@ -86,10 +89,11 @@ class WorkerNode(Node):
 
     def _listen(self) -> None:
         super()._listen()
+        answer_metrics(self.cluster.nodes, partial(metrics_text, make_registry(self._metric_sources())))
         self._connect(self._leash)
 
     def _ready(self) -> None:
-        # The supervisor says it for all: programs wait for the one line that begins with "ready".
+        # Linked by now. The supervisor says it for all: programs wait for the one line that begins with "ready".
         if self.running:
             self._is_ready = True
             self._leash.say_ready(self.places.addresses())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.config.checks import NOT_AVAILABLE, check_config, value_of
@@ -12,7 +11,8 @@ from meshrelay.config.schema import (
     GroupConfig,
     ListenConfig,
     MeshConfig,
-    NodeConfig,
+    OverlayConfig,
+    RelayConfig,
     StaticGroup,
 )
 
@@ -50,7 +50,7 @@ class PlaceTests(SynchronousTestCase):
         """A place that cannot be read is told with its key, once."""
         config = Config(listen=ListenConfig(tcp="7200", udp="tcp:1"), mesh=MeshConfig(listen="nonsense"))
         paths = [problem.partition(":")[0] for problem in problems_of(config)]
-        self.assertEqual(paths, ["mesh.listen", "listen.tcp", "mesh.listen", "listen.udp"])
+        self.assertEqual(paths, ["listen.tcp", "mesh.listen", "listen.udp"])
 
 
 class TokenTests(SynchronousTestCase):
@@ -98,9 +98,10 @@ class OtherTests(SynchronousTestCase):
 
     def test_not_available(self) -> None:
         """A key of a part that is not built yet says so instead of doing nothing."""
-        config = Config(node=NodeConfig(workers=2), mesh=MeshConfig(directory="pb:127.0.0.1:1"))
-        told = [f"{path}: not available in this version" for path in ("node.workers", "mesh.directory")]
-        self.assertEqual([problem for problem in problems_of(config) if problem in told], told)
+        place = "tcp:1:interface=127.0.0.1"
+        config = Config(relay=RelayConfig(listen=place), overlay=OverlayConfig(listen=place))
+        told = [f"{path}: not available in this version" for path in ("relay.listen", "overlay.listen")]
+        self.assertEqual(problems_of(config), told)
 
     def test_not_available_exist(self) -> None:
         """Every key of that table exists."""
@@ -109,5 +110,5 @@ class OtherTests(SynchronousTestCase):
 
     def test_one_mistake_once(self) -> None:
         """A rule says nothing about a key that is known to be wrong."""
-        config = msgspec.structs.replace(Config(), auth=AuthConfig(mode="token"), node=NodeConfig(workers=2))
-        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "node.workers"})), [])
+        config = Config(auth=AuthConfig(mode="token"), relay=RelayConfig(listen="tcp:1:interface=127.0.0.1"))
+        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "relay.listen"})), [])

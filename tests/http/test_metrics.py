@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,7 +21,7 @@ from meshrelay.interfaces import IComponent, ISession
 from meshrelay.model import CloseReason, User
 from meshrelay.session.auth import OpenAuthenticator
 from meshrelay.testing.memory_mesh import MemoryMesh
-from tests.http.exchange import SiteUnderTest
+from tests.http.exchange import SiteUnderTest, parse_responses
 
 
 class _Session:
@@ -61,6 +62,17 @@ class MetricsTests(SynchronousTestCase):
             udp_socket_buffers=lambda: (4096, 8192),
         )
         self.under_test = SiteUnderTest(OpenAuthenticator(), registry=make_registry(self.sources))
+
+    def test_page_of_all(self) -> None:
+        """A page that is made of several processes is sent when they have answered."""
+        coming: Deferred[bytes] = Deferred()
+        under_test = SiteUnderTest(OpenAuthenticator(), metrics_page=lambda: coming)
+        transport = under_test.begin("/metrics")
+        self.assertEqual(transport.value(), b"")
+        coming.callback(b"x 1\n")
+        (response,) = parse_responses(transport.value())
+        self.assertEqual((response.status, response.body), (200, b"x 1\n"))
+        self.assertTrue(response.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
 
     def samples(self) -> dict[tuple[str, tuple[str, ...]], float]:
         """Return the page: (name, values of labels by the order of their names) -> value."""

@@ -35,11 +35,19 @@ def _twistd() -> list[str]:
     return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 
 
+def _value(value: Any) -> str:
+    # JSON strings, numbers, booleans and arrays of them are TOML; its objects are not.
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return json.dumps(value)
+
+
 def _toml(config: dict[str, dict[str, Any]]) -> str:
-    # JSON strings, numbers, booleans and arrays of them are TOML.
     sections = []
     for section, keys in config.items():
-        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        lines = [f"{key} = {_value(value)}" for key, value in keys.items()]
         sections.append("\n".join([f"[{section}]", *lines]))
     return "\n\n".join(sections) + "\n"
 

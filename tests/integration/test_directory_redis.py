@@ -27,11 +27,11 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from meshrelay.directory.errors import DirectoryUnavailable
-from meshrelay.errors import MeshError
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.redis import RedisDirectory, open_redis_directory
 from meshrelay.directory.redis_dial import TlsMaker
+from meshrelay.errors import MeshError
 from meshrelay.testing.directory_contract import (
     CONTRACT_MAX_NODES,
     DirectoryContract,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,12 +18,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import ConfigError
 from meshrelay.transport.shared_port import hold_port
+from tests.integration.cluster import create_group
 from tests.integration.daemon import Daemon, run_until_exit
-from tests.integration.wire_clients import TcpClient, WebSocketClient
+from tests.integration.wire_clients import TcpClient, UdpClient, WebSocketClient
 
 OFF = 'tcp = ""\nudp = ""\nwebsocket = ""\nhttp = ""\n'
 
 SECONDS = 15.0
+
+PING, JOIN, BROADCAST, LIST = 2, 111, 113, 115
+
+REPLACED = 4500
+
+#: A group that is there from the start, and who holds it and another one then.
+STATIC = "s" * 52
+HELD = {"sup": 0, "sup-w0": 2, "sup-w1": 2}
+
+#: Flags of a Unix socket in /proc/net/unix that somebody listens on (__SO_ACCEPTCON).
+LISTENS = "00010000"
 
 
 def workers_of(daemon: Daemon) -> list[int]:
@@ -319,3 +334,179 @@ class UdpTests(WorkersKit):
         with Daemon({"node": {"id": "sup", "workers": 2}, "listen": {"udp": place}}) as daemon:
             self.assertEqual(daemon.address("udp")[1], port)
             self.assertIn(f"UdpListener starting on {port + 1}", daemon.log)
+
+
+class LinkedTests(WorkersKit):
+    """Workers that are one cluster: what a client does on one of them reaches those on the others."""
+
+    def daemon(self, **node: Any) -> Daemon:
+        """Two workers with an application that lets groups be told who was lost."""
+        return Daemon(
+            {
+                "node": {"id": "sup", "workers": 2, "drain_seconds": 0.2, **node},
+                "group": {"static_groups": [{"group_id": STATIC}]},
+                "app": {"module": "tests.integration.cluster"},
+            }
+        )
+
+    def client_on(self, daemon: Daemon, node: str, user: str, **members: Any) -> tuple[TcpClient, dict[str, Any]]:
+        """A user on this worker, and how it was welcomed; the kernel decides, so it takes a few tries."""
+        for _ in range(100):
+            client = TcpClient(daemon)
+            self.addCleanup(client.close)
+            welcome = client.hello(user, **members)
+            if welcome["node"] == node:
+                return client, welcome
+            client.close()
+        raise AssertionError(f"no connection reached {node}")
+
+    def pair(self, daemon: Daemon) -> tuple[TcpClient, TcpClient, bytes, dict[str, Any]]:
+        """Ann on the first worker and bob on the second one in one group, and how ann was welcomed."""
+        ann, welcome = self.client_on(daemon, "sup-w0", "ann")
+        bob, _ = self.client_on(daemon, "sup-w1", "bob")
+        group = create_group(ann)
+        bob.ask(1, JOIN, group + b"hello")
+        self.assertEqual((ann.push().cmd, bob.ask(1, LIST)), (JOIN, group))
+        return ann, bob, group, welcome
+
+    def kill_worker_of(self, daemon: Daemon, node: str) -> None:
+        """Take the process of a worker away; its command line does not say which it is, its sockets do."""
+        for pid in workers_of(daemon):
+            links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+            inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+            bound = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+            names = {fields[7] for fields in bound if len(fields) > 7 and fields[6] in inodes and fields[3] == LISTENS}
+            if any(name.endswith(f"/{node.removeprefix('sup-')}.sock") for name in names):
+                os.kill(pid, signal.SIGKILL)
+                return
+        raise AssertionError(f"{node} has no process")
+
+    def nodes(self, daemon: Daemon) -> dict[str, Any]:
+        """What the page of the cluster tells of each node."""
+        return {node["id"]: node for node in daemon.get("/cluster")[1]["nodes"]}
+
+    def assert_talk(self, first: TcpClient, second: TcpClient, group: bytes) -> None:
+        """What each of the two says in the group reaches the other one."""
+        for number, (sender, receiver) in enumerate(((first, second), (second, first))):
+            sender.ask(1, BROADCAST, group + b"talk %d" % number)
+            while not (push := receiver.push()).payload.endswith(b"talk %d" % number):
+                self.assertNotEqual(push.cmd, BROADCAST)
+
+    def test_group(self) -> None:
+        """Members of one group are on two workers, and all hear each other; the supervisor holds nothing."""
+        with self.daemon() as daemon:
+            ann, bob, group, _ = self.pair(daemon)
+            self.assert_talk(ann, bob, group)
+            for client in (ann, bob):
+                client.ask(1, JOIN, STATIC.encode())
+            self.assert_talk(bob, ann, STATIC.encode())
+            told = self.nodes(daemon)
+            self.assertEqual({node_id: node["groups"] for node_id, node in told.items()}, HELD)
+            self.assertEqual((told["sup"]["places"], told["sup"]["users"]), ({}, 0))
+
+    def test_take_over(self) -> None:
+        """A user that signs in again on another worker is replaced on the first one."""
+        with self.daemon() as daemon:
+            before = TcpClient(daemon)
+            node = node_of(before, "ann")
+            while True:
+                after = TcpClient(daemon)
+                self.addCleanup(after.close)
+                is_elsewhere = node_of(after, "ann") != node
+                self.assertEqual(before.goodbye()[0], REPLACED)
+                before.close()
+                if is_elsewhere:
+                    break
+                before = after
+            after.ask(0, PING)
+
+    def test_resume(self) -> None:
+        """A user whose worker was killed resumes on another one and is in its groups."""
+        with self.daemon() as daemon:
+            ann, bob, group, welcome = self.pair(daemon)
+            self.kill_worker_of(daemon, "sup-w0")
+            self.assertTrue(ann.is_closed())
+            again = TcpClient(daemon)
+            self.addCleanup(again.close)
+            resumed = again.hello("ann", resume=welcome["sid"])
+            self.assertEqual((resumed["resumed"], resumed["sid"]), (True, welcome["sid"]))
+            self.assertEqual(again.ask(1, LIST), group)
+            self.assert_talk(again, bob, group)
+
+    def test_restart(self) -> None:
+        """The process that follows a killed one is soon linked under the same ID and serves the old groups."""
+        with self.daemon() as daemon:
+            _, bob, group, welcome = self.pair(daemon)
+            self.kill_worker_of(daemon, "sup-w0")
+            self.wait_until(lambda: " ended by SIGKILL" in daemon.log, daemon)
+            self.assertNotIn("sup-w0", [node for node, told in self.nodes(daemon).items() if told["places"]])
+            started = time.monotonic()
+
+            def is_back() -> bool:
+                told = self.nodes(daemon)
+                links = {link["to"]: link["state"] for link in told["sup-w1"]["links"]}
+                return told["sup-w0"]["state"] == "ready" and links.get("sup-w0") == "up"
+
+            self.wait_until(is_back, daemon)
+            # The lease of the dead one would last for ten.
+            self.assertLess(time.monotonic() - started, 8)
+            self.assertEqual(daemon.get("/cluster")[1]["directory"]["counts"]["nodes"], 3)
+            self.assertNotIn("in use", daemon.log)
+            carl, _ = self.client_on(daemon, "sup-w0", "carl")
+            carl.ask(1, JOIN, group)
+            self.assert_talk(carl, bob, group)
+            ann, again = self.client_on(daemon, "sup-w0", "ann", resume=welcome["sid"])
+            self.assertTrue(again["resumed"])
+            self.assertEqual(ann.ask(1, LIST), group)
+
+
+class PagesTests(WorkersKit):
+    """The pages of the supervisor, which are about all workers."""
+
+    def test_endpoint(self) -> None:
+        """Clients of each transport are sent to the workers, UDP clients to all of them, and are served there."""
+        with self.daemon() as daemon:
+            for server_type, name in (("TCP", "tcp"), ("WS", "websocket")):
+                told = daemon.get(f"/endpoint/type/{server_type}/user/ann")
+                self.assertEqual(told[0], 200)
+                self.assertEqual((told[1]["serverHost"], told[1]["serverPort"]), daemon.address(name))
+            clients = [UdpClient(daemon, f"user{number}") for number in range(6)]
+            ports = {client.endpoint["serverPort"] for client in clients}
+            self.assertEqual(len(ports), 2)
+            group = create_group(clients[0])
+            for client in clients[1:]:
+                client.ask(1, JOIN, group)
+            clients[0].ask(1, BROADCAST, group + b"to all")
+            for client in clients[1:]:
+                while not client.push().payload.endswith(b"to all"):
+                    pass
+                client.close()
+            clients[0].close()
+
+    def test_metrics(self) -> None:
+        """One page has the sums of all workers, and what is about one process with its name."""
+        with self.daemon() as daemon:
+            clients = [TcpClient(daemon) for _ in range(20)]
+            nodes = {node_of(client, f"user{number}") for number, client in enumerate(clients)}
+            self.assertEqual(len(nodes), 2)
+            self.assertEqual(daemon.metric('meshrelay_sessions{transport="tcp"}'), 20)
+            page = daemon.get("/metrics")[1]
+            for node in ("sup", "sup-w0", "sup-w1"):
+                self.assertIn(f'meshrelay_node_info{{node="{node}"', page)
+                self.assertIn(f'process_resident_memory_bytes{{worker="{node}"}}', page)
+            for client in clients:
+                client.close()
+
+    def test_status(self) -> None:
+        """`meshrelay cluster status` shows the supervisor and all workers, linked to each other."""
+        with self.daemon() as daemon:
+            program = "from meshrelay.cli import main; main()"
+            command = [sys.executable, "-c", program, "cluster", "status", "--json", "--url", daemon.url("")]
+            done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            told = {node["id"]: node for node in json.loads(done.stdout)["nodes"]}
+            self.assertEqual(set(told), {"sup", "sup-w0", "sup-w1"})
+            for node_id, node in told.items():
+                self.assertEqual(node["state"], "ready")
+                links = {link["to"]: link["state"] for link in node["links"]}
+                self.assertEqual(links, dict.fromkeys(set(told) - {node_id}, "up"))

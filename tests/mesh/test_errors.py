@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.errors import MeshRelayError
-from meshrelay.errors import MeshError
+from meshrelay.errors import MeshError, MeshRelayError
 from meshrelay.mesh.errors import CallFailed, LinkLost, LinkRefused, TooManyCalls
 from meshrelay.wire.node import CallStatus, Refusal
 

@@ -67,6 +67,20 @@ class DialTests(SynchronousTestCase):
         self.dialled_at.append(self.clock.seconds())
         return fail(LinkLost("b", "connection refused"))
 
+    def test_release(self) -> None:
+        """A node that is no longer to be dialled is not, whether the next try is waited for or under way."""
+        self.link.keep(self.refuse)
+        self.assertTrue(self.link.is_kept)
+        self.link.release()
+        self.clock.advance(60)
+        self.assertEqual((self.link.state, len(self.dialled_at), self.link.is_kept), (LinkState.IDLE, 1, False))
+        cancelled: list[bool] = []
+        self.link.keep(lambda: Deferred(lambda _: cancelled.append(True)))
+        self.assertEqual(self.link.state, LinkState.DIALING)
+        self.link.release()
+        self.clock.advance(60)
+        self.assertEqual((self.link.state, cancelled), (LinkState.IDLE, [True]))
+
     def test_backoff(self) -> None:
         """A node that cannot be reached is dialled at once, then ever more rarely, up to the cap."""
         self.link.keep(self.refuse)

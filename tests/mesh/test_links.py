@@ -10,7 +10,7 @@ from meshrelay.mesh.greeting import NodeIdentity
 from meshrelay.mesh.link import LinkState
 from meshrelay.mesh.links import LinkOptions
 from meshrelay.testing.memory_mesh import KNOWN_KINDS, Line, MemoryConnection, MemoryMesh, MemoryNode
-from meshrelay.wire.node import Message
+from meshrelay.wire.node import Message, Refusal
 
 
 class LinksTestCase(SynchronousTestCase):
@@ -141,6 +141,77 @@ class TakeOverTests(LinksTestCase):
                 [node.observer.messages for node in nodes], [{"b": [(1, b"from b")]}, {"a": [(1, b"from a")]}]
             )
             self.assertEqual([self.ups(node) for node in nodes], [["up"], ["up"]], seed)
+
+
+class ForgetTests(LinksTestCase):
+    """Links that one end, or nobody, wants any more."""
+
+    def test_one_end(self) -> None:
+        """When one end forgot the link, the other one is told that it began anew, and what waited there is dropped."""
+        for dialler in "ab":
+            self.setUp()
+            self.linked()
+            self.mesh.keep("b", "a")
+            self.mesh.run(1)
+            self.mesh.cut()
+            self.b.link("a").send(1, b"for the link of before")
+            self.a.links.forget("b")
+            self.b.link("a").release()
+            self.mesh.keep(dialler, "b" if dialler == "a" else "a")
+            self.mesh.run(2)
+            self.assertEqual(
+                (self.ups(self.a), self.ups(self.b)), (["up", "down", "up"], ["up", "down", "reset", "up"])
+            )
+            self.b.link("a").send(1, b"for the new one")
+            self.mesh.run(1)
+            self.assertEqual(
+                (self.a.observer.messages, self.b.observer.dropped), ({"b": [(1, b"for the new one")]}, [1])
+            )
+
+    def test_behind_a_dead_line(self) -> None:
+        """When the other end still believes in the old connection it is told: down, began anew, up."""
+        self.linked()
+        self.mesh.black_hole()
+        self.a.links.forget("b")
+        self.mesh.keep("a", "b")
+        self.mesh.run(2)
+        self.assertEqual((self.ups(self.a), self.ups(self.b)), (["up", "down", "up"], ["up", "down", "reset", "up"]))
+
+    def test_behind_a_dead_line_while_dialling(self) -> None:
+        """The same is told when the other end has a connection of its own under way."""
+        self.linked()
+        self.mesh.black_hole()
+        link = self.b.link("a")
+        link.attempt = link.strand
+        self.a.links.forget("b")
+        self.mesh.keep("a", "b")
+        self.mesh.run(2)
+        self.assertEqual(self.ups(self.b), ["up", "down", "reset", "up"])
+
+    def test_refused(self) -> None:
+        """A link knows whether its last connection was ended on purpose, and by whom."""
+        self.linked()
+        self.mesh.cut()
+        self.assertIsNone(self.b.link("a").refused)
+        self.mesh.run(1)
+        self.a.links.stop()
+        self.mesh.run(1)
+        refused = self.b.link("a").refused
+        assert refused is not None
+        self.assertEqual((refused.code, refused.is_peers), (Refusal.CLOSED, True))
+
+    def test_unused(self) -> None:
+        """Links that are down, not dialled and not wanted are forgotten, no others."""
+        for node_id in "cde":
+            self.mesh.add_node(node_id)
+            self.mesh.keep(node_id, "a")
+        self.linked()
+        self.mesh.run(1)
+        for node_id in "cd":
+            self.mesh.kill(node_id)
+        self.mesh.run(1)
+        self.a.links.forget_unused({"d"})
+        self.assertEqual(sorted(link.node_id for link in self.a.links), ["b", "d", "e"])
 
 
 class ObserverTests(LinksTestCase):

@@ -294,6 +294,22 @@ class LossTests(RegistrationTestCase):
         self.assertIsNone(self.find())
         self.assertTrue(self.registration.is_whole)
 
+    def test_resumed_while_away(self) -> None:
+        """Of two claims of one session that the directory missed, the newer one is said, whichever failed last."""
+        for user_id, step in (("ann", 1), ("bob", -1)):
+            held: list[Callable[[], object]] = []
+            self.directory.held = held
+            self.directory.is_away = True
+            newer = make_user_record(user_id, "node-a", "sid", 11)
+            self.registration.claim(make_user_record(user_id, "node-a", "sid", 10))
+            self.registration.claim(newer)
+            self.directory.held = None
+            for each in held[::step]:
+                each()
+            self.directory.is_away = False
+            self.pass_seconds(3)
+            self.assertEqual(self.find(user_id), newer)
+
     def test_left_during_refresh(self) -> None:
         """Who leaves while everything is being said is not brought back by it."""
         self.sign_in()
@@ -357,7 +373,7 @@ class LossTests(RegistrationTestCase):
         """A bug in what lists the users is logged, and everything is said as soon as it works."""
         self.sign_in()
         users = self.registration._users
-        self.registration._users = lambda: 1 / 0  # type: ignore[assignment]
+        self.registration._users = lambda: 1 / 0  # type: ignore[assignment, return-value]
         self.directory.clear()
         self.register()
         self.pass_seconds(1.5)

@@ -117,7 +117,7 @@ class ResumeTests(SynchronousTestCase):
 
     def test_dead_node(self) -> None:
         """When the node died with the session, memberships come back from the nodes that knew them."""
-        self.kit.b.groups.known["ann", self.sid] = [G]
+        self.kit.b.groups.known["ann", self.sid] = [H]
         self.kit.c.groups.known["ann", self.sid] = [H, G]
         self.kit.kill(self.kit.a)
         client = self.kit.b.hello("ann", self.sid, True, 1)
@@ -127,6 +127,14 @@ class ResumeTests(SynchronousTestCase):
         self.kit.b.push("ann", b"2")
         again = self.kit.b.hello("ann", self.sid, True, 1)
         self.assertEqual((again.welcome.recovered, again.pushed), (True, [b"2"]))
+
+    def test_last_node(self) -> None:
+        """The last node of a cluster gives back what it knows itself."""
+        self.kit.b.groups.known["ann", self.sid] = [G]
+        self.kit.kill(self.kit.a)
+        self.kit.kill(self.kit.c)
+        self.assertTrue(self.resume_at_b()[0])
+        self.assertEqual(self.kit.b.groups.of[self.kit.b.session("ann")], [G])
 
     def test_dead_node_and_nobody_knows(self) -> None:
         """When nobody knows the session any more, the sign-in is a new one."""

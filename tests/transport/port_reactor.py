@@ -54,7 +54,8 @@ class PortReactor(MemoryReactorClock):
         self.opened.append((kind, port, interface, size))
         if port and port == self.taken:
             raise error.CannotListenError(interface, port, OSError(98, "Address already in use"))
-        number = port or 40000 + len(self.ports)
+        # A port that is shared comes as an object.
+        number = getattr(port, "_port", port) or 40000 + len(self.ports)
         kind = "TCP" if kind == "tcp" else "UDP"
         host = interface or "0.0.0.0"
         address = IPv6Address(kind, host, number) if ":" in host else IPv4Address(kind, host, number)  # type: ignore[arg-type]

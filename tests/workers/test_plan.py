@@ -15,6 +15,7 @@ from meshrelay.config.schema import (
     Config,
     GroupConfig,
     ListenConfig,
+    MeshConfig,
     NodeConfig,
     OverlayConfig,
     RelayConfig,
@@ -72,6 +73,13 @@ class WorkerConfigTests(SynchronousTestCase):
         """It is linked by sockets of the private directory that its user alone may open."""
         self.assertEqual(self.config.mesh.listen, "unix:/tmp/x/w1.sock:mode=600")
         self.assertEqual(self.config.mesh.directory, "pb:unix:/tmp/x/supervisor.sock")
+
+    def test_other_links(self) -> None:
+        """Certificates and the address of a node that was linked to others are not those of its workers."""
+        mesh = MeshConfig(advertised_address="a.example:6779", ca_file="ca", certificate_file="a", key_file="k")
+        config = msgspec.structs.replace(CONFIG, mesh=mesh)
+        self.assertEqual(plan(config=config).worker_config().mesh, self.config.mesh)
+        self.assertEqual(supervisor_config(config, "s", "/tmp/x").mesh, supervisor_config(CONFIG, "s", "/tmp/x").mesh)
 
     def test_odd_directory(self) -> None:
         """A colon in the name of the directory does not end the place."""

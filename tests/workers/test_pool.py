@@ -20,6 +20,7 @@ class RecordingSupervisor:
 
     def __init__(self) -> None:
         self.told: list[object] = []
+        self.ended: list[int] = []
 
     def all_ready(self, places: Mapping[str, str]) -> None:
         """See `SupervisorOfPool`."""
@@ -28,6 +29,10 @@ class RecordingSupervisor:
     def serving_changed(self, is_serving: bool) -> None:
         """See `SupervisorOfPool`."""
         self.told.append(is_serving)
+
+    def worker_ended(self, index: int) -> None:
+        """See `SupervisorOfPool`."""
+        self.ended.append(index)
 
     def start_failed(self, end: WorkerExit) -> None:
         """See `SupervisorOfPool`."""
@@ -73,6 +78,15 @@ class PoolTests(SynchronousTestCase):
         self.processes[1].say_ready()
         self.processes[2].say_ready()
         self.assertEqual(self.supervisor.told, [{"udp": "a:0"}])
+
+    def test_ended(self) -> None:
+        """Whoever keeps something for a worker is told of each end, also while all stop."""
+        self.all_ready()
+        self.processes[1].exit(signal=9)
+        self.assertEqual(self.supervisor.ended, [1])
+        self.pool.stop()
+        self.processes[0].exit()
+        self.assertEqual(self.supervisor.ended, [1, 0])
 
     def test_serving(self) -> None:
         """Clients are served as long as one worker is ready."""

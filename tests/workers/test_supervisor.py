@@ -7,17 +7,19 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay import service
+from meshrelay.cluster import SETTLE_SECONDS
 from meshrelay.config.schema import Config, ListenConfig, NodeConfig, SessionConfig
 from meshrelay.errors import ConfigError, ConfigProblem
 from meshrelay.workers import supervisor
 from meshrelay.workers.plan import MAX_DIRECTORY_BYTES, read_plan
 from meshrelay.workers.supervisor import Supervisor, SupervisorParts
 from meshrelay.workers.worker_process import RESTART_CAP_SECONDS, WorkerProtocol
+from tests.http.exchange import make_record
 from tests.transport.port_reactor import PortReactor
 from tests.workers.fake_process import FakeProcess, Launcher
 
@@ -100,6 +102,12 @@ class SupervisorTests(SynchronousTestCase):
         self.run_reactor()
         return self.launcher.started
 
+    def link(self, node_id: str) -> None:
+        """Let the link to a worker come up."""
+        nodes: Any = self.supervisor.cluster.nodes
+        nodes.link_up(node_id)
+        self.reactor.advance(0.1)
+
     def log(self) -> list[str]:
         """Everything that was logged."""
         return [str(formatEvent(event)) for event in self.observer]
@@ -122,6 +130,9 @@ class SupervisorTests(SynchronousTestCase):
         processes[0].say_ready(b'{"places": {"tcp": "127.0.0.1:7777", "udp": "127.0.0.1:5", "mesh": "/x"}}\n')
         self.assertFalse(self.supervisor.is_ready)
         processes[1].say_ready()
+        self.link("sup-w0")
+        self.assertFalse(self.supervisor.is_ready)
+        self.link("sup-w1")
         self.assertTrue(self.supervisor.is_ready)
         ready = [line for line in self.log() if line.startswith("ready ")]
         http = self.supervisor.places.addresses()["http"]
@@ -132,6 +143,61 @@ class SupervisorTests(SynchronousTestCase):
         self.reactor.advance(RESTART_CAP_SECONDS)
         processes[2].say_ready()
         self.assertTrue(self.supervisor.is_ready)
+
+    def test_ended_early(self) -> None:
+        """When the last worker ends just before the ready line, nobody is sent here until one is back."""
+        processes = self.start()
+        for process in processes[:2]:
+            process.say_ready()
+        for process in processes[:2]:
+            process.exit(signal=9)
+        self.reactor.advance(SETTLE_SECONDS)
+        self.reactor.advance(SETTLE_SECONDS)
+        self.assertFalse(self.supervisor.is_ready)
+        processes[2].say_ready()
+        self.assertTrue(self.supervisor.is_ready)
+
+    def test_stopped_early(self) -> None:
+        """A daemon that stops does not say that it is ready."""
+        for process in self.start():
+            process.say_ready()
+        self.supervisor.stopService()
+        self.link("sup-w0")
+        self.link("sup-w1")
+        self.assertFalse(self.supervisor.is_ready)
+        self.assertFalse([line for line in self.log() if line.startswith("ready ")])
+
+    def test_dead_worker(self) -> None:
+        """A worker that ended is out of the directory at once, and so is what it said last; the others stay."""
+        processes = self.start()
+        directory = self.supervisor.cluster.directory
+        for worker in ("sup-w0", "sup-w1"):
+            directory.register_node(make_record(worker))
+        self.assertEqual([record.node_id for record in self.supervisor.cluster.records()], ["sup-w0", "sup-w1"])
+        processes[0].exit(signal=9)
+        self.assertEqual([record.node_id for record in self.supervisor.cluster.records()], ["sup-w1"])
+        directory.register_node(make_record("sup-w0"))
+        self.reactor.advance(RESTART_CAP_SECONDS / 10)
+        self.assertEqual(len(processes), 3)
+        self.assertEqual([record.node_id for record in self.supervisor.cluster.records()], ["sup-w1"])
+
+    def test_application(self) -> None:
+        """Applications run in the workers and not here, also those that are installed as plug-ins."""
+        self.patch(service, "getPlugins", lambda interface: self.fail("plug-ins were looked for"))
+        self.supervisor.startService()
+        self.assertEqual(self.supervisor.groups.statistics()["groups"], 0)
+
+    def test_metrics(self) -> None:
+        """The metrics page is there while no worker answers, with what the supervisor itself counts."""
+        self.start()
+        site = self.reactor.factories[-1]
+        transport = StringTransport()
+        channel = site.buildProtocol(None)
+        channel.makeConnection(transport)
+        channel.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200 "))
+        self.assertIn(b'meshrelay_node_info{node="sup"', transport.value())
+        self.assertEqual(len([line for line in self.log() if line.startswith("no metrics of sup-w")]), 2)
 
     def test_stale_socket(self) -> None:
         """The socket that a killed worker has left behind is gone when the next one starts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -14,15 +15,17 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay import service
+from meshrelay.cluster import SETTLE_SECONDS
 from meshrelay.config.schema import Config, ListenConfig, NodeConfig, SessionConfig
 from meshrelay.errors import ConfigError
 from meshrelay.session.drain import Drain
+from meshrelay.workers.metrics import METRICS_CALL
 from meshrelay.workers.plan import WorkerPlan, write_plan
 from meshrelay.workers.worker import Leash, WorkerNode, make_worker
 from meshrelay.workers.worker_process import ReadyWorker
 from tests.transport.port_reactor import PortReactor
 
-LISTEN = ListenConfig(udp="", websocket="")
+LISTEN = ListenConfig(tcp="tcp:7200", udp="", websocket="")
 
 
 class LeashTests(SynchronousTestCase):
@@ -111,12 +114,33 @@ class WorkerNodeTests(SynchronousTestCase):
         return [str(formatEvent(event)) for event in self.observer]
 
     def test_ready(self) -> None:
-        """It says ready to its supervisor and not in the log, where programs wait for the line of all."""
-        self.assertEqual(self.transport.value(), b"")
+        """It says ready to its supervisor and not in the log, where programs wait for the line of all.
+
+        Before that it waits a while for the supervisor, which does not answer here.
+        """
         self.run_reactor()
+        self.reactor.advance(SETTLE_SECONDS - 0.1)
+        self.assertEqual((self.transport.value(), self.node.is_ready), (b"", False))
+        self.reactor.advance(0.2)
         self.assertTrue(self.node.is_ready)
         self.assertIn("tcp", msgspec.json.decode(self.transport.value(), type=ReadyWorker).places)
         self.assertFalse([line for line in self.log() if line.startswith("ready")])
+
+    def test_nobody_asked(self) -> None:
+        """Until it is linked to its supervisor it asks for no directory, and so does not complain about it."""
+        self.run_reactor()
+        self.reactor.advance(1)
+        self.assertFalse([line for line in self.log() if "directory" in line])
+
+    def test_places(self) -> None:
+        """A port on all interfaces is told without a host: clients come by the address on which they asked."""
+        self.assertEqual(self.node.cluster.own_record().places, {"tcp": ":7777"})
+
+    def test_metrics(self) -> None:
+        """Its supervisor is answered with its own metrics."""
+        nodes: Any = self.node.cluster.nodes
+        page = self.successResultOf(nodes.call_received("sup", METRICS_CALL, b""))
+        self.assertIn(b'meshrelay_node_info{node="sup-w1"', page)
 
     def test_shared_port(self) -> None:
         """Its TCP port is the one of all workers, opened to be shared."""
