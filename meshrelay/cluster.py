@@ -106,7 +106,7 @@ def read_certificates(mesh: MeshConfig, node_id: str) -> NodeCertificates | None
 
 
 class Cluster:
-    """The cluster as one node has it..
+    """The cluster as one node has it.
 
     :ivar nodes: the other nodes.
     :ivar links: None = this node is alone.
@@ -269,7 +269,12 @@ class Cluster:
         is_unix = parse_stream_place(self._config.listen).kind == "unix"
         certificates = None if is_unix else self._certificates
         factory = server_factory(self.links.accepted, self._reactor, certificates, self._config.insecure)
-        places.listen_stream("mesh", self._config.listen, factory)
+        try:
+            places.listen_stream("mesh", self._config.listen, factory)
+        except ConfigError as error:
+            # Told as "listen.mesh": in the file the key is in another section than those of other ports.
+            problems = [ConfigProblem("mesh.listen", problem.problem) for problem in error.problems]
+            raise ConfigError(problems) from error
         self._mesh_endpoint = self._advertised(places)
         if isinstance(self.nodes, Nodes):
             self.nodes.mesh_endpoint = self._mesh_endpoint

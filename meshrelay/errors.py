@@ -18,6 +18,7 @@ __all__ = [
     "ConfigError",
     "ConfigProblem",
     "DeliveryError",
+    "DirectMessageError",
     "EmptyAndNotJoined",
     "ErrorCode",
     "FrameTooLarge",
@@ -32,15 +33,18 @@ __all__ = [
     "MalformedPayload",
     "MeshError",
     "MeshRelayError",
+    "MessageIsEmpty",
     "MessageTooLarge",
     "NodeDraining",
     "NodeOffline",
+    "NodesNotFound",
     "NotMember",
     "NotSignedIn",
     "PacketRejected",
     "ProtocolError",
     "RateLimited",
     "Refused",
+    "ReliableTimeout",
     "RemoteProtocolError",
     "RemoteTimeout",
     "SessionClosed",
@@ -48,6 +52,8 @@ __all__ = [
     "TimedOut",
     "TooManyGroups",
     "UnknownCommand",
+    "UserDeclined",
+    "UserNotFound",
 ]
 
 
@@ -380,3 +386,43 @@ class RemoteTimeout(GroupJoinError, TimedOut):
 
     status = Status.ERROR
     default_text = "the group's node did not answer in time"
+
+
+class DirectMessageError(CommandError, metaclass=_ChainedErrorType):
+    """A direct message was not delivered."""
+
+
+class UserNotFound(DirectMessageError):
+    """The peer is not signed in anywhere, or no longer."""
+
+    code = ErrorCode.USER_NOT_FOUND
+    default_text = "no such user"
+
+
+class MessageIsEmpty(DirectMessageError):
+    """There is nothing to send."""
+
+    code = ErrorCode.MESSAGE_IS_EMPTY
+    default_text = "the message is empty"
+
+
+class NodesNotFound(DirectMessageError):
+    """The peer is on a node that this one does not know: the cluster is torn, or about to be whole."""
+
+    code = ErrorCode.NODES_NOT_FOUND
+    status = Status.ERROR
+    default_text = "the node of the user is not known"
+
+
+class UserDeclined(DirectMessageError):
+    """The application declined the message for the peer."""
+
+    code = ErrorCode.USER_DECLINED
+    default_text = "the user declined the message"
+
+
+class ReliableTimeout(DirectMessageError, TimedOut):
+    """The peer's node did not answer in time; the message may have been delivered or not."""
+
+    status = Status.ERROR
+    default_text = "the user's node did not answer in time"

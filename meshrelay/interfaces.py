@@ -27,6 +27,7 @@ __all__ = [
     "Hook",
     "IComponent",
     "IConnection",
+    "IDirectMessages",
     "IDownlink",
     "IFanout",
     "IGroups",
@@ -40,7 +41,9 @@ __all__ = [
     "IStreamWriter",
     "ISubscriber",
     "IUplink",
+    "MessageCallback",
     "MessageMaker",
+    "ReceiveCallback",
 ]
 
 #: ``callback(ver, cmd, payload, user)``; may be a coroutine function. Raising refuses the command.
@@ -51,6 +54,12 @@ CommandHandler: TypeAlias = Callable[[int, int, bytes, User], "Awaitable[bytes |
 
 #: ``make(group_id, user_id, sid)`` -> message, None or empty = none; may be a coroutine function.
 MessageMaker: TypeAlias = Callable[[str, str, str], "Awaitable[bytes | None] | bytes | None"]
+
+#: ``callback(ver, cmd, message, sender_id, receiver)`` -> False declines; may be a coroutine function.
+ReceiveCallback: TypeAlias = Callable[[int, int, bytes, str, User], "Awaitable[bool] | bool"]
+
+#: ``callback(ver, cmd, message, sender_id, receiver)`` -> the message instead, None = as it is; likewise.
+MessageCallback: TypeAlias = Callable[[int, int, bytes, str, User], "Awaitable[bytes | None] | bytes | None"]
 
 
 class IUplink(Interface):
@@ -262,19 +271,13 @@ class INodes(Interface):
         """
 
     def call(node_id: str, name: str, payload: bytes) -> Deferred[bytes]:
-        """Ask a node.
+        """Ask a node; `name` is "component.verb" of ASCII.
 
-        :param name: "component.verb" of ASCII.
-        :returns: fires with the answer within 10 s; fails with a MeshError: the node is not known or not linked, the
-            link was lost meanwhile, or the other end failed.
+        :returns: fires with the answer within 10 s; fails with a MeshError: there is no link, or the other end failed.
         """
 
     def handle(kind: int, handler: Callable[[str, bytes], object]) -> None:
-        """Call ``handler(node_id, payload)`` for each message of this kind. What it raises is logged.
-
-        Malformed payloads are the other node's fault: raise `MalformedFrame`, which is logged and counted. Two handlers
-        for one kind are a ValueError.
-        """
+        """Call ``handler(node_id, payload)`` for each message of this kind; MalformedFrame = it could not be read."""
 
     def answer(name: str, handler: Callable[[str, bytes], Deferred[bytes] | bytes]) -> None:
         """Answer calls of this name by ``handler(node_id, payload)``; what it raises is told there as a failure."""
@@ -399,10 +402,60 @@ class IGroups(Interface):
         """
 
 
+class IDirectMessages(Interface):
+    """Messages from one user to another, wherever in the cluster the two are (seed 002).
+
+    Callbacks may be coroutine functions; they have lookup_timeout_seconds. One that raises, or takes longer, is logged,
+    and the sender is told InternalError or ReliableTimeout.
+    """
+
+    async def send_direct(user: User | None, peer_id: str, ver: int, cmd: int, message: bytes) -> None:
+        """Push `message` under (ver, cmd) to `peer_id`, reliably. It returns when the peer's node has taken it.
+
+        Messages of one sender to one peer arrive in the order in which they were sent.
+
+        :param user: the sender; None = the server, whose ID the callbacks see as "".
+        :raises DirectMessageError: MessageIsEmpty, UserNotFound, NodesNotFound, UserDeclined, ReliableTimeout (it may
+            have been delivered).
+        :raises MessageTooLarge: `message` is over max_payload_bytes.
+        :raises ValueError: ver is 0, which is the node's own.
+        """
+
+    async def clear_cache(user: User, peer_id: str, ver: int, cmd: int, message: bytes) -> None:
+        """Forget the way between two users at both ends, and push `message` to the peer unless it is empty.
+
+        Nothing happens when there is none.
+
+        :raises MessageTooLarge: `message` is over max_payload_bytes.
+        """
+
+    def expose_commands() -> None:
+        """Let clients use the commands. A second call is a RuntimeError."""
+
+    def on_receive(callback: ReceiveCallback) -> None:
+        """Ask `callback` whether a message may be delivered; False declines. All are asked, in order."""
+
+    def on_message(callback: MessageCallback) -> None:
+        """Let `callback` change a message before it is delivered: each gets what the one before made of it.
+
+        None changes nothing. When empty bytes are left in the end nothing is delivered, and the sender is told OK.
+        """
+
+    def on_clear_cache(callback: Callable[[str, User], object]) -> None:
+        """Call ``callback(cleared_user_id, user)`` for the `user` who stayed, unless a last message told it."""
+
+    def on_user_disconnect(callback: Callable[[User, str], Awaitable[bytes | None] | bytes | None]) -> None:
+        """Push what ``callback(user, peer_id)`` makes to each peer of a user whose session is over; empty = nothing.
+
+        For a user whose node died, `user` has the ID and the sid only.
+        """
+
+
 class IMeshRelay(Interface):
     """What an application gets: ``setup(relay)`` of the module that [app] names, before the node listens."""
 
     groups = Attribute("`IGroups`")
+    direct = Attribute("`IDirectMessages`")
     node_id = Attribute("str: ID of this node.")
     clock = Attribute("Twisted's IReactorTime, for timers of the application.")
 

@@ -21,6 +21,8 @@ from twisted.plugin import getPlugins
 from meshrelay import __version__
 from meshrelay.background import Alarms
 from meshrelay.cluster import Cluster, NodeFace
+from meshrelay.components.direct import DirectMessages, DirectRules
+from meshrelay.components.direct_routes import RouteParts
 from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_nodes import GroupNodes, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
@@ -135,6 +137,7 @@ class Node(Service):
         self.groups: Groups
         registration = self.cluster.introduce(self._face())
         self.groups = self._make_groups(config, registration)
+        self.direct = self._make_direct(config)
         self.roaming: Roaming | None = None
         if registration is not None:
             self.roaming = Roaming(
@@ -149,9 +152,15 @@ class Node(Service):
             self.reception.arrivals = self.roaming
             self.registry.add_observer(self.roaming)
         self.application = Application(
-            self.node_id, reactor, self.groups, self.registry, self._dispatcher, config.session.max_payload_bytes
+            self.node_id,
+            reactor,
+            self.groups,
+            self.direct,
+            self.registry,
+            self._dispatcher,
+            config.session.max_payload_bytes,
         )
-        for observer in (self.groups, self.application):
+        for observer in (self.groups, self.direct, self.application):
             self.registry.add_observer(observer)
         self._udp = UdpListener(self.reception, self._udp_parts(config))
         self._lag = LagMeter(reactor, self.counters)
@@ -163,6 +172,22 @@ class Node(Service):
 
     def _registry_limits(self, session: SessionConfig, rules: ConnectionRules) -> RegistryLimits:
         return RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections)
+
+    def _make_direct(self, config: Config) -> DirectMessages:
+        cluster = self.cluster
+        directory = None if cluster.is_alone else cluster.directory
+        session, dm = config.session, config.dm
+        return DirectMessages(
+            RouteParts(cluster.nodes, directory, self.registry, self._reactor, self._alarms),
+            self._turn,
+            DirectRules(
+                session.max_payload_bytes,
+                dm.cache_seconds,
+                dm.max_channels,
+                dm.lookup_timeout_seconds,
+                session.resume_seconds,
+            ),
+        )
 
     def _face(self) -> NodeFace:
         """What the cluster asks this node; asked only once it is built."""
@@ -253,9 +278,13 @@ class Node(Service):
         super().startService()  # type: ignore[no-untyped-call]
         try:
             self._set_up_application()
-            if self.config.group.expose_commands:
-                self.groups.expose_commands()
-                self._dispatcher.register(self.groups.command_table())
+            for component, is_exposed in (
+                (self.groups, self.config.group.expose_commands),
+                (self.direct, self.config.dm.expose_commands),
+            ):
+                if is_exposed:
+                    component.expose_commands()
+                    self._dispatcher.register(component.command_table())
             self._listen()
         except ConfigError as error:
             # By now sys.stderr is the log; whoever started the node reads the real one.
@@ -338,7 +367,7 @@ class Node(Service):
             __version__,
             self.counters,
             self.registry,
-            (self.groups,),
+            (self.groups, self.direct),
             lambda: self._udp.reservation_count,
             self._lag,
             lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
@@ -403,6 +432,7 @@ class Node(Service):
         await self.places.close("tcp", "websocket")
         await drain.start()
         self.groups.stop()
+        self.direct.stop()
         if self.roaming is not None:
             self.roaming.stop()
         await self.cluster.stop()

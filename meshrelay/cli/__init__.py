@@ -6,9 +6,10 @@
 ``ca``              a private CA and certificates for the links between nodes
 ``cluster``         the nodes of a cluster, their links, and the directory
 ``impair``          a bad network in front of any UDP or TCP port
-``chat``            talk to a group, ``listen`` only reads it, ``send`` only writes to it
+``chat``            talk to a group or to one user, ``listen`` only reads a group, ``send`` only writes to it
+``dm``              send something to one user
 ``ping``            how far away a node is
-``client_program``  what the last four share: how they connect, and how they tell what went wrong
+``client_program``  what the last five share: how they connect, and how they tell what went wrong
 ``terminal``        reading and writing lines while messages arrive
 
 To add one, write a module whose `command` is a `click.Command` and name it in `COMMANDS`.
@@ -34,6 +35,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "check-config": "meshrelay.cli.check_config",
         "cluster": "meshrelay.cli.cluster",
         "default-config": "meshrelay.cli.default_config",
+        "dm": "meshrelay.cli.dm",
         "impair": "meshrelay.cli.impair",
         "listen": "meshrelay.cli.listen",
         "ping": "meshrelay.cli.ping",

@@ -1,10 +1,14 @@
-"""``meshrelay chat --group lobby``: what you type goes to the group, what others say is printed."""
+"""``meshrelay chat --group lobby``: what you type goes to the group, what others say is printed.
+
+``meshrelay chat --with bob`` is the same for two, by direct messages.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import click
+from twisted.internet.defer import CancelledError
 
 from meshrelay.cli.client_program import (
     GROUP_HELP,
@@ -15,10 +19,14 @@ from meshrelay.cli.client_program import (
     run,
     static_group_id,
 )
+from meshrelay.cli.dm import check_peer
 from meshrelay.cli.terminal import Terminal, open_terminal
 from meshrelay.client import (
     Client,
     Connected,
+    DirectCleared,
+    DirectMessageReceived,
+    DirectPeerGone,
     Disconnected,
     Event,
     GroupMemberBack,
@@ -27,9 +35,9 @@ from meshrelay.client import (
     GroupMemberLost,
     GroupMessageReceived,
 )
-from meshrelay.errors import CommandError, DeliveryError
+from meshrelay.errors import CommandError, DeliveryError, UserNotFound
 
-__all__ = ["Chat", "command"]
+__all__ = ["Chat", "DirectChat", "command"]
 
 _HELLO = b"hello"
 _BYE = b"bye"
@@ -41,6 +49,22 @@ _NEWS: dict[type[Event], str] = {
     GroupMemberLost: "was lost",
     GroupMemberBack: "is back",
 }
+
+
+def _tell_connection(terminal: Terminal, event: Connected | Disconnected) -> None:
+    """Print what became of the connection; there is nothing more to type when it does not come back."""
+    if isinstance(event, Connected):
+        terminal.write_line(f"* connected again, to node {event.node_id}")
+        return
+    terminal.write_line(f"* disconnected: {printable(event.text)}" + ("; coming back" if event.will_retry else ""))
+    if not event.will_retry:
+        terminal.end()
+
+
+def _aside(event: DirectMessageReceived) -> str:
+    """A direct message that does not belong to the chat."""
+    sender = f"direct message of {printable(event.user_id)}" if event.user_id else "message of the server"
+    return f"* {sender}: {printable(event.message)}"
 
 
 class Chat:
@@ -73,13 +97,11 @@ class Chat:
             write_line(f"{printable(event.user_id)}: {printable(event.message)}")
         elif isinstance(event, (GroupMemberJoined, GroupMemberLeft, GroupMemberLost, GroupMemberBack)):
             write_line(f"* {printable(event.user_id)} {_NEWS[type(event)]}")
-        elif isinstance(event, Disconnected):
-            write_line(f"* disconnected: {printable(event.text)}" + ("; coming back" if event.will_retry else ""))
-            if not event.will_retry:
-                self._terminal.end()
-        elif isinstance(event, Connected):
-            write_line(f"* connected again, to node {event.node_id}")
-            if not event.resumed:
+        elif isinstance(event, DirectMessageReceived):
+            write_line(_aside(event))
+        elif isinstance(event, (Connected, Disconnected)):
+            _tell_connection(self._terminal, event)
+            if isinstance(event, Connected) and not event.resumed:
                 return self._enter_again()
         return None
 
@@ -103,17 +125,72 @@ class Chat:
             self._terminal.write_line(f"* not sent: {printable(str(error))}")
 
 
+class DirectChat:
+    """Two users, one of them at this terminal.
+
+    :param peer_id: the other one, who may sign in later.
+    """
+
+    def __init__(self, client: Client, terminal: Terminal, peer_id: str) -> None:
+        self._client = client
+        self._terminal = terminal
+        self._peer_id = peer_id
+        self._name = printable(peer_id)
+
+    async def talk(self, connected: Connected) -> None:
+        """Send each line until there are no more, then say goodbye to the peer."""
+        stop_telling = self._client.on(Event, self.tell)
+        user = printable(connected.user_id)
+        self._terminal.write_line(f"* you are {user}, connected to node {connected.node_id}")
+        self._terminal.write_line(f"* to {self._name} alone; the other way it is --user {self._name} --with {user}")
+        try:
+            while (line := await self._terminal.next_line()) is not None:
+                if line.strip():
+                    await self._say(line)
+        except CancelledError:
+            # Ctrl-C. It goes out before GOODBYE, and nobody is left who waits for the answer.
+            self._client.clear_direct(self._peer_id, _BYE).addErrback(lambda _: None)
+            raise
+        stop_telling()
+        await self._client.clear_direct(self._peer_id, _BYE)
+
+    def tell(self, event: Event) -> None:
+        """Print an event."""
+        if isinstance(event, DirectMessageReceived):
+            is_peer = event.user_id == self._peer_id
+            self._terminal.write_line(f"{self._name}: {printable(event.message)}" if is_peer else _aside(event))
+        elif isinstance(event, (DirectCleared, DirectPeerGone)):
+            if event.user_id == self._peer_id:
+                self._terminal.write_line(f"* {self._name} {'left' if isinstance(event, DirectCleared) else 'is gone'}")
+        elif isinstance(event, (Connected, Disconnected)):
+            _tell_connection(self._terminal, event)
+
+    async def _say(self, line: bytes) -> None:
+        try:
+            await self._client.send_direct(self._peer_id, line)
+        except UserNotFound:
+            self._terminal.write_line(f"* not sent: {self._name} is not there")
+        except (CommandError, DeliveryError) as error:
+            self._terminal.write_line(f"* not sent: {printable(str(error))}")
+
+
 @click.command(name="chat", epilog=GROUP_HELP)
-@click.option("--group", required=True, help="Group ID of 52 characters, or a short name; see below.")
+@click.option("--group", help="Group ID of 52 characters, or a short name; see below.")
+@click.option("--with", "peer", callback=check_peer, help="User ID: talk to that user alone instead.")
 @node_options
-def command(group: str, url: str, user: str | None, token_file: str | None) -> None:
-    """Talk to everybody in a group; end with Ctrl-D or Ctrl-C."""
+def command(group: str | None, peer: str | None, url: str, user: str | None, token_file: str | None) -> None:
+    """Talk to everybody in a group, or to one user; end with Ctrl-D or Ctrl-C."""
 
     async def body(reactor: Any, client: Client, connected: Connected) -> None:
-        await Chat(client, open_terminal(reactor), group).talk(connected)
+        terminal = open_terminal(reactor)
+        chat = DirectChat(client, terminal, peer) if peer is not None else Chat(client, terminal, group or "")
+        await chat.talk(connected)
 
+    if (group is None) == (peer is None):
+        raise click.UsageError("either --group or --with is needed")
     try:
-        static_group_id(group)
+        if group is not None:
+            static_group_id(group)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     run(as_target(url, user, token_file), body)

@@ -1,4 +1,4 @@
-"""``meshrelay listen --group ID``: prints what is said in a group, one message a line."""
+"""``meshrelay listen --group ID``: prints what is said in a group, and to the user alone, one message a line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from meshrelay.cli.client_program import (
     run,
     static_group_id,
 )
-from meshrelay.client import Client, Connected, Disconnected, GroupMessageReceived, NotConnected, WhenFull
+from meshrelay.client import (
+    Client,
+    Connected,
+    DirectMessageReceived,
+    Disconnected,
+    GroupMessageReceived,
+    NotConnected,
+    WhenFull,
+)
 
 __all__ = ["command", "format_message"]
 
@@ -25,14 +33,17 @@ __all__ = ["command", "format_message"]
 _MAX_EVENTS = 10000
 
 
-def format_message(event: GroupMessageReceived, as_json: bool) -> str:
+def format_message(event: GroupMessageReceived | DirectMessageReceived, as_json: bool) -> str:
     """Return one line: ``user: text``, or a JSON object with group, user and message.
 
-    In JSON a message that is not UTF-8 is under ``message_base64`` instead.
+    A direct message is ``user (direct): text`` and has no group in JSON; the server's has an empty user. In JSON a
+    message that is not UTF-8 is under ``message_base64`` instead.
     """
     if not as_json:
-        return f"{printable(event.user_id)}: {printable(event.message)}"
-    fields = {"group": event.group_id, "user": event.user_id}
+        kind = " (direct)" if isinstance(event, DirectMessageReceived) else ""
+        return f"{printable(event.user_id)}{kind}: {printable(event.message)}"
+    fields = {"group": event.group_id} if isinstance(event, GroupMessageReceived) else {}
+    fields["user"] = event.user_id
     try:
         fields["message"] = event.message.decode("utf-8")
     except UnicodeDecodeError:
@@ -50,7 +61,7 @@ async def print_messages(client: Client, group: str, as_json: bool, count: int) 
     click.echo(f"listening in group {group_id}", err=True)
     printed = 0
     async for event in events:
-        if isinstance(event, GroupMessageReceived):
+        if isinstance(event, (GroupMessageReceived, DirectMessageReceived)):
             click.echo(format_message(event, as_json))
             printed += 1
             if printed == count:
@@ -68,7 +79,7 @@ async def print_messages(client: Client, group: str, as_json: bool, count: int) 
 @click.option("--count", type=click.IntRange(min=0), default=0, help="End after so many messages; 0 = never.")
 @node_options
 def command(group: str, as_json: bool, count: int, url: str, user: str | None, token_file: str | None) -> None:
-    """Print the messages of a group, one a line; end with Ctrl-C."""
+    """Print the messages of a group and those to you alone, one a line; end with Ctrl-C."""
 
     async def body(reactor: Any, client: Client, connected: Connected) -> None:
         await print_messages(client, group, as_json, count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from meshrelay.cli.client_program import GROUP_HELP, as_target, enter_group, nod
 from meshrelay.cli.terminal import Terminal, open_terminal
 from meshrelay.client import Client, Connected
 
-__all__ = ["command", "send_lines", "send_text"]
+__all__ = ["command", "send_each", "send_lines", "send_text"]
 
 #: Messages on their way at one time.
 _WINDOW = 64
@@ -25,21 +26,26 @@ async def send_text(client: Client, group: str, text: str) -> None:
     await client.leave_group(group_id)
 
 
-async def send_lines(client: Client, group: str, terminal: Terminal) -> None:
-    """Join, send each line, leave. Empty lines are sent too."""
-    group_id = await enter_group(client, group)
+async def send_each(terminal: Terminal, send: Callable[[bytes], Deferred[None]]) -> None:
+    """Send each line until there are no more, some of them at a time; ends with the first error."""
     sent: deque[Deferred[None]] = deque()
     try:
         while (line := await terminal.next_line()) is not None:
             if len(sent) >= _WINDOW:
                 await sent.popleft()
-            sent.append(client.broadcast(group_id, line))
+            sent.append(send(line))
         while sent:
             await sent.popleft()
     finally:
         # One failure ends the command; what comes of the others is told to nobody.
         for answer in sent:
             answer.addErrback(lambda _: None)
+
+
+async def send_lines(client: Client, group: str, terminal: Terminal) -> None:
+    """Join, send each line, leave. Empty lines are sent too."""
+    group_id = await enter_group(client, group)
+    await send_each(terminal, lambda line: client.broadcast(group_id, line))
     await client.leave_group(group_id)
 
 

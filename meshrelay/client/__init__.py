@@ -34,6 +34,9 @@ from meshrelay.client.errors import (
 )
 from meshrelay.client.events import (
     Connected,
+    DirectCleared,
+    DirectMessageReceived,
+    DirectPeerGone,
     Disconnected,
     Event,
     GroupMemberBack,
@@ -52,6 +55,9 @@ __all__ = [
     "ConnectFailed",
     "Connected",
     "ConnectionLost",
+    "DirectCleared",
+    "DirectMessageReceived",
+    "DirectPeerGone",
     "Disconnected",
     "Event",
     "EventStream",

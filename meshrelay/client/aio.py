@@ -228,6 +228,15 @@ class Client:
         """Send to the other members without an answer."""
         self._client.broadcast_nowait(group_id, message, reliable=reliable)
 
+    async def send_direct(self, peer: str, message: bytes, *, reliable: bool = True) -> None:
+        """Send to one user; returns when the peer's node has taken it. Calls in several tasks do not wait for each
+        other."""
+        await self._wait(self._client.send_direct(peer, message, reliable=reliable))
+
+    async def clear_direct(self, peer: str, message: bytes = b"") -> None:
+        """End the exchange of direct messages with a user; a message that is not empty is the last one."""
+        await self._wait(self._client.clear_direct(peer, message))
+
     async def request(
         self, ver: int, cmd: int, payload: bytes = b"", *, reliable: bool = True, timeout_seconds: float | None = None
     ) -> bytes:

@@ -32,6 +32,7 @@ from meshrelay.wire.commands import (
     NewGroup,
     decode_created,
     decode_gid_list,
+    encode_direct,
     encode_gid_message,
     encode_join_random,
     encode_new_group,
@@ -172,6 +173,28 @@ class Client:
         payload = encode_gid_message(group_id, message)
         self._connector.send(BUILT_IN_VER, Command.GROUP_BROADCAST, payload, reliable)
 
+    def send_direct(self, peer: str, message: bytes, *, reliable: bool = True) -> Deferred[None]:
+        """Send to one user, wherever in the cluster; fires when the peer's node has taken it.
+
+        Calls need not wait for each other, up to `ClientOptions.max_pending_requests` of them: what one user sends to
+        one peer arrives in the order of the calls. One that fails says nothing of the others.
+
+        :param peer: user ID, 1 to 128 bytes of UTF-8; one's own too.
+        :param message: not empty.
+        :param reliable: False: on UDP it may be lost, or overtake others.
+        :returns: fails with a `DirectMessageError` (`UserNotFound`, `MessageIsEmpty`, `NodesNotFound`,
+            `UserDeclined`), with `TimedOut` (the peer may have it all the same), or as `request` does.
+        """
+        return self._tell_peer(Command.DM_SEND, peer, message, reliable)
+
+    def clear_direct(self, peer: str, message: bytes = b"") -> Deferred[None]:
+        """End the exchange of direct messages with a user: both nodes forget the way. The next message finds it again.
+
+        :param message: the last one to the peer; empty = the peer is told nothing.
+        :returns: fires also when there was nothing to end.
+        """
+        return self._tell_peer(Command.DM_CLEAR, peer, message, True)
+
     def request(
         self, ver: int, cmd: int, payload: bytes = b"", *, reliable: bool = True, timeout_seconds: float | None = None
     ) -> Deferred[bytes]:
@@ -234,6 +257,14 @@ class Client:
             payload = encode_gid_message(group_id, message)
         except ValueError as error:
             return fail(MalformedPayload(str(error)))
+        answer = self._connector.request(BUILT_IN_VER, cmd, payload, reliable, None)
+        return answer.addCallback(lambda _: None)
+
+    def _tell_peer(self, cmd: Command, peer: str, message: bytes, reliable: bool) -> Deferred[None]:
+        try:
+            payload = encode_direct(check_user_id(peer), message)
+        except ValueError as error:
+            return fail(MalformedPayload(f"peer: {error}"))
         answer = self._connector.request(BUILT_IN_VER, cmd, payload, reliable, None)
         return answer.addCallback(lambda _: None)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshrelay.wire.commands import BUILT_IN_VER, Command, decode_pushed_message
+from meshrelay.wire.commands import BUILT_IN_VER, Command, decode_pushed_direct, decode_pushed_message
 
 __all__ = [
     "Connected",
+    "DirectCleared",
+    "DirectMessageReceived",
+    "DirectPeerGone",
     "Disconnected",
     "Event",
     "GroupMemberBack",
@@ -88,6 +91,30 @@ class GroupMemberBack(_GroupEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class _DirectEvent(Event):
+    #: The other user; "" is the node's application, which no user can call itself.
+    user_id: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DirectMessageReceived(_DirectEvent):
+    """Another user sent `message` to this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectCleared(_DirectEvent):
+    """A user has ended the exchange of direct messages with this one and said `message` as the last. Not told when
+    there was no last message."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectPeerGone(_DirectEvent):
+    """The session of a user with whom this one exchanged direct messages is over; the application of the node made
+    `message`. Not told when it made none."""
+
+
+@dataclass(frozen=True, slots=True)
 class PushReceived(Event):
     """A push of the application's own (ver 2 to 255), or one that this version has no class for."""
 
@@ -104,6 +131,12 @@ _GROUP_EVENTS: dict[int, Callable[[str, str, bytes], Event]] = {
     Command.GROUP_BACK.value: GroupMemberBack,
 }
 
+_DIRECT_EVENTS: dict[int, Callable[[str, bytes], Event]] = {
+    Command.DM_SEND.value: DirectMessageReceived,
+    Command.DM_CLEAR.value: DirectCleared,
+    Command.DM_PEER_GONE.value: DirectPeerGone,
+}
+
 
 def decode_push(ver: int, cmd: int, payload: bytes) -> Event:
     """Return the event that a push stands for.
@@ -115,4 +148,7 @@ def decode_push(ver: int, cmd: int, payload: bytes) -> Event:
         make = _GROUP_EVENTS.get(cmd)
         if make is not None:
             return make(*decode_pushed_message(payload))
+        make_direct = _DIRECT_EVENTS.get(cmd)
+        if make_direct is not None:
+            return make_direct(*decode_pushed_direct(payload))
     return PushReceived(ver, cmd, payload)

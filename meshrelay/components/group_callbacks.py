@@ -23,6 +23,10 @@ __all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks"]
 TICK_CHECK_SECONDS = 2.0
 
 
+#: Pushes a frame to members of a group.
+Tell = Callable[[LiveGroup, bytes], object]
+
+
 class _Subject(NamedTuple):
     """The member that a group is told about."""
 
@@ -30,6 +34,8 @@ class _Subject(NamedTuple):
     sid: str
     #: None: on another node.
     session: ISession | None = None
+    #: None: all members of the group are told.
+    tell: Tell | None = None
 
 
 class _Tick:
@@ -84,13 +90,16 @@ class GroupCallbacks:
         else:
             self._tell(self._make_discard, Command.GROUP_LOST, session, groups)
 
-    def remote_member_lost(self, group: LiveGroup, user_id: str, sid: str) -> None:
-        """The node of a member was lost."""
-        self._tell_one(self._make_discard, Command.GROUP_LOST, group, _Subject(user_id, sid))
+    def remote_member_lost(self, group: LiveGroup, user_id: str, sid: str, tell: Tell) -> None:
+        """The node of a member was lost.
 
-    def remote_member_back(self, group: LiveGroup, user_id: str, sid: str) -> None:
+        :param tell: ``tell(group, frame)`` pushes to those members who are to know.
+        """
+        self._tell_one(self._make_discard, Command.GROUP_LOST, group, _Subject(user_id, sid, tell=tell))
+
+    def remote_member_back(self, group: LiveGroup, user_id: str, sid: str, tell: Tell) -> None:
         """The node of a member is back."""
-        self._tell_one(self._make_rejoin, Command.GROUP_BACK, group, _Subject(user_id, sid))
+        self._tell_one(self._make_rejoin, Command.GROUP_BACK, group, _Subject(user_id, sid, tell=tell))
 
     def _tell(self, make: MessageMaker | None, cmd: Command, session: ISession, groups: Iterable[LiveGroup]) -> None:
         if make is not None:
@@ -126,7 +135,11 @@ class GroupCallbacks:
             )
             return
         body = encode_pushed_message(group.id, subject.user_id, message)
-        group.publish(encode_push(BUILT_IN_VER, cmd, body), subject.session, True)
+        frame = encode_push(BUILT_IN_VER, cmd, body)
+        if subject.tell is not None:
+            subject.tell(group, frame)
+        else:
+            group.publish(frame, subject.session, True)
 
     def on_tick(self, group_id: str, callback: Callable[[str], object], interval_seconds: float) -> None:
         """See `IGroups`; the group exists."""

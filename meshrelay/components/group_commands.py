@@ -147,14 +147,15 @@ class GroupCommands:
     async def _pick_elsewhere(self, session: ISession) -> str | None:
         """A group of another node, held here from now on; None when none can be had."""
         group_id = await self._group_nodes.pick_elsewhere(session.user.user_id)
-        if group_id is None:
-            return None
+        return group_id if group_id is not None and await self._is_entered(group_id) else None
+
+    async def _is_entered(self, group_id: str) -> bool:
+        """Enter a group that was picked at random; False: it is not to be had, and another one is as good."""
         try:
             await self._admission.enter(group_id)
         except GroupJoinError:
-            # It was there a moment ago; a new one is as good.
-            return None
-        return group_id
+            return False
+        return self._table.find(group_id) is not None
 
     def _is_member(self, group_id: str, session: ISession) -> bool:
         group = self._table.find(group_id)
@@ -169,20 +170,19 @@ class GroupCommands:
         Otherwise a hook that keeps users out of groups could be walked around.
         """
         for _ in range(RANDOM_JOIN_TRIES):
-            group = self._table.pick_joinable(session.user.user_id)
-            if group is None:
-                group_id = await self._pick_elsewhere(session)
-                group = self._table.find(group_id) if group_id is not None else None
-            if group is None:
+            picked = self._table.pick_joinable(session.user.user_id)
+            group_id = picked.id if picked else await self._group_nodes.pick_elsewhere(session.user.user_id)
+            if group_id is None or self._is_member(group_id, session):
+                # The other node knows only who is in its groups on that node.
                 break
-            payload = encode_gid_message(group.id, wanted.message)
+            payload = encode_gid_message(group_id, wanted.message)
             await self.join.run_hooks(self.join.before, session, payload)
             # The group may be gone, or the user in it, since the hooks began to wait.
-            if self._table.find(group.id) is not group or session in group.channel:
+            if self._is_member(group_id, session) or not await self._is_entered(group_id):
                 continue
-            self._join_with(session, group.id, wanted.message, reliable)
+            self._join_with(session, group_id, wanted.message, reliable)
             await self.join.run_hooks(self.join.after, session, payload)
-            return encode_created(False, group.id)
+            return encode_created(False, group_id)
         payload = encode_new_group(self._new_group_of(wanted))
         await self.create.run_hooks(self.create.before, session, payload)
         group = self._admission.make(session, self._new_group_of(wanted))

@@ -52,10 +52,16 @@ class Entry:
         self.waiting: list[Deferred[None]] = []
 
     def answered(self, node_id: str, is_held: bool) -> None:
-        """The node that was asked has answered; other nodes are passed over."""
-        if node_id == self.asked and self.answer is not None:
+        """A node has answered; a no counts only if it is of the one that was asked last."""
+        if self.answer is not None and (is_held or node_id == self.asked):
             answer, self.answer = self.answer, None
             answer.callback(is_held)
+
+    def refused(self, error: TooManyGroups) -> None:
+        """A node holds the group, and this one has no room for it."""
+        if self.answer is not None:
+            answer, self.answer = self.answer, None
+            answer.errback(error)
 
     def others_told(self) -> None:
         """No holder that was asked still has to answer."""

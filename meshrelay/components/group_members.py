@@ -20,11 +20,16 @@ from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_spread import Holder, RemoteMember
 from meshrelay.components.group_table import LiveGroup
 from meshrelay.interfaces import INodes
+from meshrelay.wire.group_node import EntryType, encode_entry, encode_forward
+from meshrelay.wire.node_kinds import NodeKind
 
 __all__ = ["MAX_ORPHANS", "RemoteMembers"]
 
 #: Memberships that are remembered after their node is gone.
 MAX_ORPHANS = 1_000_000
+
+#: Nodes that are lost within this time are lost together.
+SETTLE_SECONDS = 0.5
 
 #: Members that are told about in one go, so that the loss of a node with many stops nobody for long.
 MEMBERS_AT_ONCE = 500
@@ -132,22 +137,39 @@ class RemoteMembers:
         return list(found)
 
     def node_lost(self, node_id: str) -> None:
-        """Tell the groups that the members of a node are lost, where this node is the one to do it."""
-        self._walk(node_id, self._tell_lost)
+        """Tell the groups that the members of a node are lost, where this node is the one to do it.
+
+        Not at once: when a line breaks several nodes are lost, one shortly after the other, and who speaks depends on
+        who is left.
+        """
+        self._alarms.call_later(SETTLE_SECONDS, lambda: self._tell_node_lost(node_id))
+
+    def _tell_node_lost(self, node_id: str) -> None:
+        if self._nodes.is_lost(node_id):
+            self._walk(node_id, self._tell_lost)
 
     def _tell_lost(self, group: LiveGroup, holder: Holder, user_id: str, member: RemoteMember) -> None:
-        holder.members[user_id] = member._replace(is_lost=True)
         if not (member.is_away or member.is_lost) and self._is_announcer(group, holder.node_id):
-            self._callbacks.remote_member_lost(group, user_id, member.sid)
+            holder.members[user_id] = member._replace(is_lost=True)
+            self._callbacks.remote_member_lost(group, user_id, member.sid, self._tell_reachable)
 
     def node_back(self, node_id: str) -> None:
-        """Tell the groups that the members of a node are back."""
+        """Tell the groups that the members of a node are back, if this node has told that they were lost."""
         self._walk(node_id, self._tell_back)
 
     def _tell_back(self, group: LiveGroup, holder: Holder, user_id: str, member: RemoteMember) -> None:
-        holder.members[user_id] = member._replace(is_lost=False)
-        if member.is_lost and not member.is_away and self._is_announcer(group, holder.node_id):
-            self._callbacks.remote_member_back(group, user_id, member.sid)
+        if member.is_lost:
+            holder.members[user_id] = member._replace(is_lost=False)
+            if not member.is_away:
+                self._callbacks.remote_member_back(group, user_id, member.sid, self._tell_reachable)
+
+    def _tell_reachable(self, group: LiveGroup, frame: bytes) -> None:
+        """Push to members on this side of a broken line: the other side sees it the other way round."""
+        group.channel.publish(frame, None, True)
+        payload = encode_forward(group.wire_id, encode_entry(EntryType.FRAMES, frame))
+        for node_id in list(group.spread.holders) if group.spread is not None else ():
+            if not self._nodes.is_lost(node_id):
+                self._nodes.send(node_id, NodeKind.GROUP_TELL, payload)
 
     def _is_announcer(self, group: LiveGroup, node_id: str) -> bool:
         """One of the living holders speaks, the one with the smallest ID: all of them see the same one."""
@@ -182,12 +204,23 @@ class RemoteMembers:
 
     def holder_died(self, group: LiveGroup, holder: Holder) -> None:
         """The node of a holder is gone: its members are no longer any, but are remembered for a while."""
-        is_announcer = self._is_announcer(group, holder.node_id)
-        for user_id, member in list(holder.members.items()):
-            if is_announcer and not (member.is_away or member.is_lost):
-                self._callbacks.remote_member_lost(group, user_id, member.sid)
+        untold = []
+        for user_id, member in holder.members.items():
             self._remember(group.id, user_id, member.sid)
+            if not (member.is_away or member.is_lost):
+                untold.append((user_id, member.sid))
         self.holder_went(group, holder)
+        if untold and not self._nodes.is_lost(holder.node_id):
+            # It began anew before it was missed.
+            self._alarms.call_later(SETTLE_SECONDS, partial(self._tell_died, group, holder.node_id, untold))
+
+    def _tell_died(self, group: LiveGroup, node_id: str, members: list[tuple[str, str]]) -> None:
+        if not self._is_announcer(group, node_id):
+            return
+        for user_id, sid in members:
+            holder = self._holders_of.get(user_id, {}).get(group.id)
+            if holder is None and user_id not in group.members:
+                self._callbacks.remote_member_lost(group, user_id, sid, self._tell_reachable)
 
     def _remember(self, group_id: str, user_id: str, sid: str) -> None:
         if self._orphan_count >= MAX_ORPHANS or self._orphan_seconds <= 0:

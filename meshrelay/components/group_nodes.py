@@ -23,7 +23,7 @@ from zope.interface import implementer
 from meshrelay.background import Alarms, start
 from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_cast import GroupCaster
-from meshrelay.components.group_entry import EntryRules, GroupEntries
+from meshrelay.components.group_entry import Entry, EntryRules, GroupEntries
 from meshrelay.components.group_members import RemoteMembers
 from meshrelay.components.group_receive import GroupReceiver
 from meshrelay.components.group_spread import RemoteMember, Spread
@@ -151,6 +151,7 @@ class GroupNodes:
             NodeKind.GROUP_HEAD: self._receiver.head_received,
             NodeKind.GROUP_REPAIR: lambda node_id, data: self._caster.answer_repair(node_id, decode_repair(data)),
             NodeKind.GROUP_SKIP: self._receiver.skip_received,
+            NodeKind.GROUP_TELL: self._receiver.tell_received,
             NodeKind.GROUP_FORWARD: self._receiver.forward_received,
         }
 
@@ -226,6 +227,8 @@ class GroupNodes:
             self._caster.forget(spread)
             for holder in spread.holders.values():
                 self._members.holder_went(group, holder)
+            # Nothing that is missing of them is asked for any more.
+            spread.holders.clear()
 
     def spread_of(self, group: LiveGroup) -> Spread:
         """See `HolderBook`."""
@@ -269,13 +272,14 @@ class GroupNodes:
         entry = self._entries.find(hold.group_id)
         group = self._table.find(hold.group_id)
         if group is None and entry is not None and hold.of_hold == entry.hold:
-            group = self._make_replica(hold, entry.hold)
+            group = self._make_replica(hold, entry)
         if group is None:
             # A question is answered; an answer that came too late must not leave the node believing in this one.
             if hold.asks:
                 answer = encode_not_held(hold.group_id.encode("ascii"), hold.hold)
                 self._nodes.send(node_id, NodeKind.GROUP_NOT_HELD, answer)
-            else:
+            elif entry is None or entry.hold == hold.of_hold:
+                # Otherwise it is being asked anew, and the answer to that will say.
                 self.say_exit(node_id, hold.group_id)
             return
         self._holder_came(group, node_id, hold, members)
@@ -287,11 +291,12 @@ class GroupNodes:
             if group.spread is not None and not group.spread.asked:
                 entry.others_told()
 
-    def _make_replica(self, hold: Hold, own_hold: int) -> LiveGroup | None:
+    def _make_replica(self, hold: Hold, entry: Entry) -> LiveGroup | None:
         settings = hold.settings
         try:
             self._table.check_room(None)
-        except TooManyGroups:
+        except TooManyGroups as error:
+            entry.refused(error)
             return None
         group = self._table.create(
             hold.group_id,
@@ -301,7 +306,7 @@ class GroupNodes:
         )
         # Until the user who wants to join it is in.
         group.pins += 1
-        group.spread = Spread(group.id, own_hold, self._turn, self._caster)
+        group.spread = Spread(group.id, entry.hold, self._turn, self._caster)
         return group
 
     def _holder_came(self, group: LiveGroup, node_id: str, hold: Hold, members: list[MemberEntry]) -> None:
@@ -309,8 +314,12 @@ class GroupNodes:
         # Who comes now gets nothing that was said before.
         spread.flush()
         spread.asked.discard(node_id)
+        before = spread.holders.get(node_id)
         contents = spread.begin(node_id, hold.hold, hold.next_number)
         holder = spread.holders[node_id]
+        if before is not None and before is not holder:
+            # It left and came back, and its word that it left is still missing.
+            self._members.holder_went(group, before)
         if holder.incoming.hold == hold.hold:
             listed = ((user_id, RemoteMember(sid, is_away)) for user_id, sid, is_away in members)
             self._members.holder_came(group, holder, listed)
@@ -364,7 +373,6 @@ class GroupNodes:
         spread.early.pop(node_id, None)
         holder = spread.holders.pop(node_id, None)
         if holder is not None:
-            self._receiver.lost_casts += holder.incoming.lost_count
             self._members.holder_went(group, holder)
             self._table.settle(group)
 
@@ -402,9 +410,10 @@ class GroupNodes:
                 self._members.holder_died(group, holder)
                 self.drop_holder(group, spread, node_id)
         for group in self._table:
-            # Who was asked and died will not answer.
+            # Who was asked and died will not answer, and another life of it numbers its casts anew.
             if group.spread is not None:
                 group.spread.asked.discard(node_id)
+                group.spread.early.pop(node_id, None)
 
     def stop(self) -> None:
         """The node is going down."""

@@ -20,6 +20,7 @@ from meshrelay.components.group_entry import MAX_EARLY_CASTS, GroupEntries
 from meshrelay.components.group_members import RemoteMembers
 from meshrelay.components.group_spread import Holder, Spread
 from meshrelay.components.group_table import GroupTable, LiveGroup
+from meshrelay.errors import MalformedFrame
 from meshrelay.machine.sequence import Incoming
 from meshrelay.wire.frame import split_frames
 from meshrelay.wire.group_node import (
@@ -114,13 +115,28 @@ class GroupReceiver:
             spread.early.pop(node_id, None)
 
     def take_contents(self, group: LiveGroup, holder: Holder, contents: list[bytes]) -> None:
+        """Do what a holder said.
+
+        :raises MalformedFrame: behind all that can be read.
+        """
+        malformed: MalformedFrame | None = None
         for content in contents:
-            for entry_type, data in decode_content(content):
-                self._take_entry(group, holder, entry_type, data)
+            try:
+                for entry_type, data in decode_content(content):
+                    self._take_entry(group, holder, entry_type, data)
+            except MalformedFrame as error:
+                malformed = error
         # A member who moved away may have been the last one here.
         self._table.settle(group)
+        lost = holder.incoming.lost_count - holder.lost_count
+        if lost:
+            holder.lost_count += lost
+            self.lost_casts += lost
+            self._log.warn("{count} casts of {node} in a group are lost", count=lost, node=holder.node_id)
         if group.spread is not None and group.spread.holders.get(holder.node_id) is holder:
             self._caster.ask_if_missing(group.spread, holder)
+        if malformed is not None:
+            raise malformed
 
     def _take_entry(self, group: LiveGroup, holder: Holder, entry_type: int, data: bytes) -> None:
         if entry_type in (EntryType.FRAMES, EntryType.UNRELIABLE):
@@ -161,11 +177,16 @@ class GroupReceiver:
         group = self._table.find(skip.group_id)
         holder = group.spread.holders.get(node_id) if group is not None and group.spread is not None else None
         if group is not None and holder is not None and holder.incoming.hold == skip.hold:
-            lost = holder.incoming.lost_count
             self.take_contents(group, holder, holder.incoming.skip_to(skip.next_number))
-            lost = holder.incoming.lost_count - lost
-            if lost:
-                self._log.warn("{count} casts of {node} in a group are lost", count=lost, node=node_id)
+
+    def tell_received(self, node_id: str, data: bytes) -> None:
+        """Push to the members of this node only."""
+        forward = decode_forward(data)
+        group = self._table.find(forward.group_id)
+        if group is not None:
+            for entry_type, frames in decode_content(forward.content):
+                for frame in split_frames(frames) if entry_type == EntryType.FRAMES else ():
+                    group.channel.publish(frame, None, True)
 
     def forward_received(self, node_id: str, data: bytes) -> None:
         forward = decode_forward(data)

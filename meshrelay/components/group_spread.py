@@ -45,7 +45,7 @@ class RemoteMember(NamedTuple):
 class Holder:
     """Another node that holds the group."""
 
-    __slots__ = ("incoming", "is_asking", "members", "node_id")
+    __slots__ = ("incoming", "is_asking", "lost_count", "members", "node_id")
 
     def __init__(self, node_id: str, incoming: Incoming) -> None:
         self.node_id = node_id
@@ -53,6 +53,8 @@ class Holder:
         self.members: dict[str, RemoteMember] = {}
         #: What is missing of it has been, or is about to be, asked for.
         self.is_asking = False
+        #: Casts of it that are lost, as far as they were counted.
+        self.lost_count = 0
 
 
 class SpreadWriter(Protocol):

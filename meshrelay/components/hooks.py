@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
 
-__all__ = ["Command", "CommandRun", "refused_by"]
+__all__ = ["Answer", "Command", "CommandRun", "PipelinedCommand", "refused_by"]
 
 #: ``run(session, payload, reliable)`` -> payload of the OK response, or something to wait for that gives it.
 CommandRun: TypeAlias = Callable[[ISession, bytes, bool], "bytes | Awaitable[bytes]"]
@@ -107,3 +107,27 @@ class Command:
 
 async def _wait_for(result: Any) -> bytes:
     return bytes(await result)
+
+
+class Answer(Protocol):
+    """How a pipelined command is answered."""
+
+    def give(self, error: CommandError | None) -> object:
+        """Answer OK with an empty payload, or say what went wrong. Called once, at any time."""
+
+
+class PipelinedCommand(Command):
+    """A command that does not hold up those behind it while it waits; it keeps their order itself. It has no hooks.
+
+    :param run_pipelined: ``run(session, payload, answer)``; it gives the answer, now or later, or raises CommandError.
+    """
+
+    __slots__ = ("run_pipelined",)
+
+    def __init__(self, ver: int, cmd: int, run_pipelined: Callable[[ISession, bytes, Answer], None]) -> None:
+        super().__init__(ver, cmd, _never_run)
+        self.run_pipelined = run_pipelined
+
+
+def _never_run(session: ISession, payload: bytes, reliable: bool) -> bytes:
+    raise TypeError("a pipelined command has its own way")

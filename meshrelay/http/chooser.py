@@ -228,7 +228,9 @@ class Chooser:
                 tries += 1
                 reserved = await self._reserved_at(offer.node_id, question)
                 if reserved is not None:
-                    return self._chosen(offer, question, *reserved)
+                    place, secrets = reserved
+                    place = place._replace(host=place.host or offer.place.host)
+                    return self._chosen(offer, question, place, secrets)
         raise NoPlaceNow
 
     async def _reserved_at(self, node_id: str, question: Question) -> tuple[Place, UdpCredentials] | None:

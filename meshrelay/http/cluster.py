@@ -58,7 +58,7 @@ class StatusCluster(Protocol):
 class DirectoryView(NamedTuple):
     """The directory as this node sees it.
 
-    :ivar kind: "memory", "remote" or "redis".
+    :ivar kind: "memory", "pb" or "redis".
     :ivar statistics: its counts.
     """
 

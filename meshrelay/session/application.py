@@ -12,7 +12,7 @@ from zope.interface import implementer
 from meshrelay.background import start
 from meshrelay.components.hooks import Command
 from meshrelay.errors import MessageTooLarge
-from meshrelay.interfaces import CommandHandler, Hook, IGroups, IMeshRelay, ISession, ISessionObserver
+from meshrelay.interfaces import CommandHandler, Hook, IDirectMessages, IGroups, IMeshRelay, ISession, ISessionObserver
 from meshrelay.model import CloseReason, User
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.registry import SessionRegistry
@@ -35,6 +35,7 @@ class Application:
         node_id: str,
         clock: IReactorTime,
         groups: IGroups,
+        direct: IDirectMessages,
         registry: SessionRegistry,
         dispatcher: Dispatcher,
         max_payload_bytes: int = 65536,
@@ -42,6 +43,7 @@ class Application:
         self.node_id = node_id
         self.clock = clock
         self.groups = groups
+        self.direct = direct
         self._registry = registry
         self._dispatcher = dispatcher
         self._max_payload_bytes = max_payload_bytes

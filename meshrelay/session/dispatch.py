@@ -7,15 +7,17 @@ The table is explicit: nothing is looked up by a name that came from the wire. T
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from meshrelay.components.hooks import Command
+from meshrelay.components.hooks import Command, PipelinedCommand
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import CommandError, InternalError, TimedOut, UnknownCommand
+from meshrelay.interfaces import IDownlink
 from meshrelay.model import Status
 from meshrelay.session.session import Session
 from meshrelay.wire.commands import encode_error
@@ -33,6 +35,29 @@ def answer_error(session: Session, frame: Frame, error: CommandError, counters: 
     session.reply(frame.request_id, error.status, frame.ver, frame.cmd, encode_error(error.code, error.text))
 
 
+class _Answer(NamedTuple):
+    """Answers one request, whenever that is; see `meshrelay.components.hooks.Answer`."""
+
+    session: Session
+    #: The connection that the request came by; a later one may use its ID for another.
+    link: IDownlink | None
+    frame: Frame
+    dispatcher: Dispatcher
+
+    def give(self, error: CommandError | None) -> None:
+        """See `Answer`."""
+        session, frame = self.session, self.frame
+        if error is not None:
+            self.dispatcher.counters.errors[error.code] += 1
+        if session.link is not self.link or not frame.request_id:
+            return
+        if error is None:
+            session.reply(frame.request_id, _OK, frame.ver, frame.cmd, b"")
+        else:
+            body = encode_error(error.code, error.text)
+            session.reply(frame.request_id, error.status, frame.ver, frame.cmd, body)
+
+
 class Dispatcher:
     """The table of commands.
 
@@ -44,7 +69,7 @@ class Dispatcher:
     def __init__(self, clock: IReactorTime, timeout_seconds: float, counters: NodeCounters) -> None:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
-        self._counters = counters
+        self.counters = counters
         self._table: dict[tuple[int, int], Command] = {}
 
     def register(self, commands: Mapping[tuple[int, int], Command]) -> None:
@@ -66,14 +91,17 @@ class Dispatcher:
 
         :returns: None when it is answered; otherwise a Deferred that fires with None, never a failure, when it is.
         """
-        self._counters.commands += 1
+        self.counters.commands += 1
         try:
             command = self._table.get((frame.ver, frame.cmd))
             if command is None:
                 raise UnknownCommand(f"unknown command ver {frame.ver} cmd {frame.cmd}")
+            if type(command) is PipelinedCommand:
+                command.run_pipelined(session, frame.payload, _Answer(session, session.link, frame, self))
+                return None
             result = command.start(session, frame.payload, bool(frame.status & _RELIABLE))
         except CommandError as error:
-            answer_error(session, frame, error, self._counters)
+            answer_error(session, frame, error, self.counters)
             return None
         except Exception:  # a bug in a command costs its caller an answer, not the connection
             self._fail(session, frame, Failure())
@@ -113,4 +141,4 @@ class Dispatcher:
                 user=session.user.user_id,
             )
             error = InternalError()
-        answer_error(session, frame, error, self._counters)
+        answer_error(session, frame, error, self.counters)

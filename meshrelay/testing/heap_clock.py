@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IDelayedCall
@@ -27,9 +26,9 @@ class HeapClock(Clock):
         self._order = count()
         self._waiting: dict[DelayedCall, None] = {}
 
-    def callLater(self, when: float, what: Callable[..., object], *a: object, **kw: object) -> Any:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
         """See `IReactorTime.callLater`."""
-        call = DelayedCall(self.seconds() + when, what, a, kw, self._cancelled, self._moved, self.seconds)
+        call = DelayedCall(self.seconds() + delay, callable, args, kw, self._cancelled, self._moved, self.seconds)
         self._waiting[call] = None
         self._push(call)
         return call

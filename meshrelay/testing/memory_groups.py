@@ -20,9 +20,10 @@ from meshrelay.config.schema import Config, GroupConfig
 from meshrelay.directory.memory import MemoryDirectory
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.records import NodeRecord
-from meshrelay.errors import MeshError
 from meshrelay.interfaces import IMeshRelay
 from meshrelay.mesh.nodes import NodesOptions
+from meshrelay.mesh.registration import Registration
+from meshrelay.session.roaming import Memberships, Roaming
 from meshrelay.testing.memory_mesh import Line
 from meshrelay.testing.memory_nodes import ClusterNode, MemoryCluster
 from meshrelay.testing.node import MemoryClient, MemoryNode, NodeSurroundings, make_node
@@ -33,22 +34,6 @@ __all__ = ["GroupCluster"]
 
 #: Longer than any test: the directory forgets a node when it is told to.
 _LEASE_SECONDS = 1e6
-
-
-class _Register:
-    """Says in the shared directory what one node holds."""
-
-    def __init__(self, directory: MemoryDirectory, node_id: str) -> None:
-        self._directory = directory
-        self._node_id = node_id
-
-    def join_group(self, group_id: str, settings: bytes) -> None:
-        """See `meshrelay.components.group_nodes.GroupRegister`."""
-        self._directory.join_group(group_id, self._node_id, settings).addErrback(lambda error: error.trap(MeshError))
-
-    def leave_group(self, group_id: str) -> None:
-        """See `meshrelay.components.group_nodes.GroupRegister`."""
-        self._directory.leave_group(group_id, self._node_id).addErrback(lambda error: error.trap(MeshError))
 
 
 class GroupCluster:
@@ -103,8 +88,31 @@ class GroupCluster:
         endpoints = {each.node_id: each.nodes.mesh_endpoint for each in self.links}
         for each in self.links:
             each.nodes.set_endpoints(endpoints)
-        around = NodeSurroundings(linked.nodes, self.clock, self.directory, _Register(self.directory, node_id))
+        parts: list[tuple[MemoryNode, Roaming]] = []
+        registration = Registration(
+            self.directory,
+            node_id,
+            self.clock,
+            users=lambda: parts[0][1].records() if parts else (),
+            groups=lambda: parts[0][0].groups.held() if parts else (),
+            displaced=lambda record: parts[0][1].displaced(record),  # noqa: PLW0108  (made after this)
+            taken_over=lambda record: parts[0][1].taken_over(record),  # noqa: PLW0108
+        )
+        around = NodeSurroundings(linked.nodes, self.clock, self.directory, registration)
         node = self._nodes[node_id] = make_node(self._config, self._set_up, around=around)
+        roaming = Roaming(
+            linked.nodes,
+            self.directory,
+            registration,
+            node.registry,
+            self.clock,
+            lambda: int(self.clock.seconds() * 1_000_000),
+            Memberships(node.groups.memberships, node.groups.recall),
+        )
+        parts.append((node, roaming))
+        node.reception.arrivals = roaming
+        node.registry.add_observer(roaming)
+        registration.start()
         return node
 
     def kill(self, node_id: str) -> None:

@@ -21,6 +21,8 @@ from typing import NamedTuple
 from twisted.internet.task import Clock
 
 from meshrelay.background import Alarms
+from meshrelay.components.direct import DirectMessages, DirectRules
+from meshrelay.components.direct_routes import RouteParts
 from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_nodes import GroupNodes, GroupRegister, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
@@ -195,7 +197,7 @@ class MemoryNode:
     """One node: what the daemon builds, without its ports. Made by `make_node`."""
 
     def __init__(self, config: Config, authenticator: Authenticator, around: NodeSurroundings) -> None:
-        session, group = config.session, config.group
+        session = config.session
         nodes = around.nodes
         node_id = nodes.node_id
         random = Random(node_id)
@@ -215,8 +217,19 @@ class MemoryNode:
         self.reception = Reception(
             node_id, rules, authenticator, self.registry, self.dispatcher, self.alarms, self.counters
         )
+        self._make_groups(config, around)
+        self.direct = self._make_direct(config, around)
+        self.relay = Application(node_id, self.clock, self.groups, self.direct, self.registry, self.dispatcher)
+        for observer in (self.groups, self.direct, self.relay):
+            self.registry.add_observer(observer)
+        self._links: list[MemoryLink] = []
+
+    def _make_groups(self, config: Config, around: NodeSurroundings) -> None:
+        session, group = config.session, config.group
+        nodes = around.nodes
+        random = Random(nodes.node_id)
         limits = GroupTableLimits(group.max_groups, group.max_groups_per_user, group.send_interval_ms)
-        self.table = GroupTable(node_id, limits, self.hub, self.alarms, random.randbytes, random.randrange)
+        self.table = GroupTable(nodes.node_id, limits, self.hub, self.alarms, random.randbytes, random.randrange)
         static = tuple(StaticGroupSettings(each.group_id, each.interval_ms) for each in group.static_groups)
         callbacks = GroupCallbacks(self.alarms, session.max_payload_bytes - pushed_message_overhead("x" * 128))
         self.group_nodes = GroupNodes(
@@ -235,15 +248,28 @@ class MemoryNode:
             self.alarms,
             lambda: self.reception.is_draining,
         )
-        self.relay = Application(node_id, self.clock, self.groups, self.registry, self.dispatcher)
-        for observer in (self.groups, self.relay):
-            self.registry.add_observer(observer)
-        self._links: list[MemoryLink] = []
+
+    def _make_direct(self, config: Config, around: NodeSurroundings) -> DirectMessages:
+        session = config.session
+        directory = None if around.register is None else around.directory
+        return DirectMessages(
+            RouteParts(around.nodes, directory, self.registry, self.clock, self.alarms),
+            self.turn,
+            DirectRules(
+                session.max_payload_bytes,
+                config.dm.cache_seconds,
+                config.dm.max_channels,
+                config.dm.lookup_timeout_seconds,
+                session.resume_seconds,
+            ),
+        )
 
     def expose_commands(self) -> None:
         """Let clients use the group commands, as the daemon does when the application was set up."""
         self.groups.expose_commands()
-        self.dispatcher.register(self.groups.command_table())
+        self.direct.expose_commands()
+        for component in (self.groups, self.direct):
+            self.dispatcher.register(component.command_table())
 
     def connect(self, transport_name: str = "tcp", limit_bytes: int = 1 << 20) -> MemoryClient:
         """Return a client that has connected and said nothing yet.

@@ -1,4 +1,4 @@
-"""The numbers of all commands, and the payloads of the core and group commands (client protocol, 2 and 3).
+"""The numbers of all commands, and the payloads of those for groups and direct messages (client protocol, 2 and 3).
 
 Readers raise MalformedPayload, the sender's fault, with the name of the field. Both ends use this module: what the
 daemon reads the client library writes, and the other way round.
@@ -21,19 +21,24 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "Command",
     "CoreCommand",
+    "DirectMessage",
     "GroupMessage",
     "JoinRandom",
     "NewGroup",
+    "PushedDirect",
     "PushedMessage",
     "decode_created",
+    "decode_direct",
     "decode_error",
     "decode_gid_list",
     "decode_gid_message",
     "decode_goodbye",
     "decode_join_random",
     "decode_new_group",
+    "decode_pushed_direct",
     "decode_pushed_message",
     "encode_created",
+    "encode_direct",
     "encode_error",
     "encode_gid_message",
     "encode_goodbye",
@@ -104,6 +109,9 @@ _NEW_GROUP = Struct("!BIH")
 _JOIN_RANDOM = Struct("!IBH")
 _U16 = Struct("!H")
 
+#: A str8 without text.
+_NO_USER = b"\0"
+
 
 class NewGroup(NamedTuple):
     """What GROUP_CREATE asks for: lifetime in seconds, merging interval in milliseconds."""
@@ -134,6 +142,20 @@ class PushedMessage(NamedTuple):
     """What the other members are pushed: the group, who sent it, and what."""
 
     group_id: str
+    user_id: str
+    message: bytes
+
+
+class DirectMessage(NamedTuple):
+    """What DM_SEND and DM_CLEAR ask for: the peer, 1 to 128 bytes, and the bytes for it."""
+
+    user_id: str
+    message: bytes
+
+
+class PushedDirect(NamedTuple):
+    """What the peer is pushed: who sent it ("" is the node's application), or in DM_PEER_GONE who is gone, and what."""
+
     user_id: str
     message: bytes
 
@@ -223,6 +245,29 @@ def decode_gid_list(payload: bytes) -> list[str]:
     while not reader.is_empty:
         group_ids.append(reader.gid("group ID"))
     return group_ids
+
+
+def encode_direct(user_id: str, message: bytes) -> bytes:
+    """DM_SEND and DM_CLEAR, and the pushes 120, 121 and 122: str8 user, message.
+
+    :param user_id: the peer in a request, 1 to 128 bytes; in a push the sender, "" for the node's application.
+    :raises ValueError: it has more than 255 bytes or is not Unicode; the limit of user IDs is for the reader to keep.
+    """
+    return encode_str8(user_id) + message
+
+
+def decode_direct(payload: bytes) -> DirectMessage:
+    """Read a request; the message may be empty here, which of the commands allows it is not the codec's business."""
+    reader = PayloadReader(payload)
+    return DirectMessage(reader.user_id("peer"), reader.rest())
+
+
+def decode_pushed_direct(payload: bytes) -> PushedDirect:
+    """Read a push; unlike in a request, the user may be empty."""
+    if payload[:1] == _NO_USER:
+        return PushedDirect("", payload[1:])
+    reader = PayloadReader(payload)
+    return PushedDirect(reader.user_id("user"), reader.rest())
 
 
 def encode_error(code: int, text: str) -> bytes:

@@ -109,13 +109,20 @@ class FrameDecoder:
 
 
 def split_frames(data: bytes) -> list[bytes]:
-    """Return the frames that `data`, made by `encode_frame` and joined, consists of; each still encoded."""
+    """Return the frames that `data`, made by `encode_frame` and joined, consists of; each still encoded.
+
+    :raises MalformedFrame: the last one is cut off.
+    """
     frames = []
-    start = 0
-    while start < len(data):
+    start, size = 0, len(data)
+    while start < size:
+        if start + HEADER_BYTES > size:
+            raise MalformedFrame("joined frames: the last header is cut off")
         end = start + HEADER_BYTES + _HEADER.unpack_from(data, start)[4]
         frames.append(data[start:end])
         start = end
+    if start > size:
+        raise MalformedFrame("joined frames: the last one is cut off")
     return frames
 
 

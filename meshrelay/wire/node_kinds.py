@@ -12,7 +12,7 @@ __all__ = ["NodeKind"]
 
 @unique
 class NodeKind(IntEnum):
-    """Kinds of messages, 0 to 127; their payloads are in `meshrelay.wire.group_node`."""
+    """Kinds of messages, 0 to 127; their payloads are in `wire.group_node` and `wire.direct_node`."""
 
     #: What one node published in a group, to be passed on along a tree.
     GROUP_CAST = 1
@@ -32,3 +32,13 @@ class NodeKind(IntEnum):
     GROUP_SKIP = 8
     #: Publish this in the group for me, who does not hold it.
     GROUP_FORWARD = 9
+    #: Push this to your members of the group, and to nobody else; its payload is that of a GROUP_FORWARD.
+    GROUP_TELL = 10
+    #: A direct message for a user of the receiving node.
+    DIRECT_SEND = 16
+    #: What became of direct messages, many in one.
+    DIRECT_RESULTS = 17
+    #: A user does not want to be known by a peer any more, perhaps with a last message.
+    DIRECT_CLEAR = 18
+    #: A user is gone; what its peer is told.
+    DIRECT_GONE = 19

@@ -15,9 +15,13 @@ from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionRe
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from meshrelay.client import ConnectFailed, Disconnected, Event
+from meshrelay.client import Client as TwistedClient
+from meshrelay.client import ConnectFailed, DirectMessageReceived, Disconnected, Event
 from meshrelay.client.aio import Client, reactor_of_loop
 from meshrelay.client.options import ClientOptions
+from meshrelay.errors import MalformedPayload, UserNotFound
+from meshrelay.wire.commands import decode_direct, encode_direct
+from tests.client.node_end import MemoryNode
 
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -142,6 +146,36 @@ class ClientTests(SynchronousTestCase):
         async def main() -> None:
             client = Client("udp+http://127.0.0.1:1", "ann")
             self.assertFalse(client.rebind())
+            await client.close()
+
+        _run(main())
+
+    def test_direct_messages(self) -> None:
+        """Direct messages of several tasks go out without waiting for each other, and each gets its own result."""
+
+        async def main() -> None:
+            client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
+            client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
+            connecting = asyncio.create_task(client.connect())
+            await asyncio.sleep(0)
+            node.end.welcome()
+            await connecting
+            events = client.events()
+            sends = [client.send_direct("bob", b"1"), client.send_direct("eve", b"2"), client.clear_direct("bob", b"3")]
+            sent = asyncio.gather(*sends, client.send_direct("", b"4"), return_exceptions=True)
+            await asyncio.sleep(0)
+            first, second = node.end.of_command(1, 120)
+            [third] = node.end.of_command(1, 121)
+            payloads = [decode_direct(frame.payload) for frame in (first, second, third)]
+            self.assertEqual(payloads, [("bob", b"1"), ("eve", b"2"), ("bob", b"3")])
+            node.end.answer(third)
+            node.end.refuse(second, 30, "no such user")
+            node.end.answer(first)
+            results = await asyncio.wait_for(sent, 5)
+            self.assertEqual([type(result) for result in results[1::2]], [UserNotFound, MalformedPayload])
+            self.assertEqual(results[::2], [None, None])
+            node.end.push(1, 120, encode_direct("bob", b"hi"))
+            self.assertEqual(await anext(events), DirectMessageReceived("bob", b"hi"))
             await client.close()
 
         _run(main())

@@ -6,15 +6,38 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.client import Client, ConnectFailed, Disconnected, Event, GroupMessageReceived, NotConnected
-from meshrelay.errors import EmptyAndNotJoined, MalformedPayload, RemoteProtocolError
+from meshrelay.client import (
+    Client,
+    ClientOptions,
+    ConnectFailed,
+    ConnectionLost,
+    DirectMessageReceived,
+    Disconnected,
+    Event,
+    GroupMessageReceived,
+    NotConnected,
+    TooManyPending,
+)
+from meshrelay.errors import (
+    EmptyAndNotJoined,
+    MalformedPayload,
+    MessageIsEmpty,
+    MessageTooLarge,
+    NodesNotFound,
+    RemoteProtocolError,
+    TimedOut,
+    UserDeclined,
+    UserNotFound,
+)
 from meshrelay.wire.commands import (
     JoinRandom,
     NewGroup,
+    decode_direct,
     decode_gid_message,
     decode_join_random,
     decode_new_group,
     encode_created,
+    encode_direct,
     encode_gid_message,
     encode_pushed_message,
 )
@@ -25,13 +48,16 @@ GID = "g" * 52
 OTHER = "h" * 52
 
 
-class ClientTests(SynchronousTestCase):
-    """The methods of a client."""
+class ClientCase(SynchronousTestCase):
+    """A client that is signed in at a node in memory."""
+
+    options: ClientOptions | None = None
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.node = MemoryNode()
-        self.client = Client(self.clock, "tcp://127.0.0.1:7200", "ann", opener=self.node.open)
+        url = "tcp://127.0.0.1:7200"
+        self.client = Client(self.clock, url, "ann", options=self.options, opener=self.node.open)
         done = self.client.connect()
         self.node.end.welcome()
         self.successResultOf(done)
@@ -40,6 +66,10 @@ class ClientTests(SynchronousTestCase):
         """The one frame of a command."""
         [frame] = self.node.end.of_command(ver, cmd)
         return frame
+
+
+class ClientTests(ClientCase):
+    """The methods of a client."""
 
     def test_create_group(self) -> None:
         """create_group sends what was asked for and gives the ID."""
@@ -176,3 +206,112 @@ class ClientTests(SynchronousTestCase):
         self.assertTrue(self.client.rebind())
         self.successResultOf(self.client.close())
         self.assertFalse(self.client.rebind())
+
+
+class DirectTests(ClientCase):
+    """Direct messages."""
+
+    options = ClientOptions(max_pending_requests=100)
+
+    def test_send_direct(self) -> None:
+        """send_direct carries peer and message, and fires with None once the node has answered, not before."""
+        sent = self.client.send_direct("büb", b"hi")
+        self.assertEqual(decode_direct(self.frame(120).payload), ("büb", b"hi"))
+        self.assertNoResult(sent)
+        self.node.end.answer(self.frame(120))
+        self.assertIsNone(self.successResultOf(sent))
+
+    def test_reliable(self) -> None:
+        """The caller decides whether a direct message may be lost on UDP; by default it may not."""
+        for reliable in (True, False):
+            self.client.send_direct("bob", b"x", reliable=reliable).addErrback(lambda _: None)
+        self.client.send_direct("bob", b"x").addErrback(lambda _: None)
+        self.assertEqual([frame.status for frame in self.node.end.of_command(1, 120)], [1, 0, 1])
+
+    def test_clear_direct(self) -> None:
+        """clear_direct carries the last message, or none."""
+        for message, cleared in (
+            (b"", self.client.clear_direct("bob")),
+            (b"bye", self.client.clear_direct("bob", b"bye")),
+        ):
+            frame = self.node.end.of_command(1, 121)[1 if message else 0]
+            self.assertEqual(decode_direct(frame.payload), ("bob", message))
+            self.node.end.answer(frame)
+            self.assertIsNone(self.successResultOf(cleared), message)
+
+    def test_pipelining(self) -> None:
+        """Many messages go out in order without waiting for an answer, and each answer finds its own message."""
+        sent = [self.client.send_direct("bob", str(number).encode()) for number in range(100)]
+        frames = self.node.end.of_command(1, 120)
+        self.assertEqual([decode_direct(frame.payload).message for frame in frames], [b"%d" % n for n in range(100)])
+        self.assertEqual(len({frame.request_id for frame in frames} - {0}), 100)
+        for number in reversed(range(100)):
+            if number % 2:
+                self.node.end.answer(frames[number])
+                self.assertIsNone(self.successResultOf(sent[number]))
+            else:
+                self.node.end.refuse(frames[number], 30, f"no {number}")
+                self.assertEqual(str(self.failureResultOf(sent[number], UserNotFound).value), f"no {number}")
+
+    def test_too_many_at_once(self) -> None:
+        """One message more than may wait for an answer fails by itself, and the others go on."""
+        sent = [self.client.send_direct("bob", b"x") for _ in range(100)]
+        self.failureResultOf(self.client.send_direct("bob", b"x"), TooManyPending)
+        self.node.end.answer(self.node.end.of_command(1, 120)[0])
+        self.successResultOf(sent[0])
+        sent.append(self.client.send_direct("bob", b"y"))
+        self.assertEqual(len(self.node.end.of_command(1, 120)), 101)
+        for answer in sent[1:]:
+            self.assertNoResult(answer)
+            answer.addErrback(lambda _: None)
+
+    def test_refusals(self) -> None:
+        """What the node refuses comes as the class of its code."""
+        for number, (code, error_class) in enumerate(
+            {30: UserNotFound, 31: MessageIsEmpty, 32: NodesNotFound, 33: UserDeclined, 6: TimedOut}.items()
+        ):
+            sent = self.client.send_direct("bob", b"")
+            self.node.end.refuse(self.node.end.of_command(1, 120)[number], code, "because")
+            self.assertEqual(str(self.failureResultOf(sent, error_class).value), "because", code)
+
+    def test_bad_peer(self) -> None:
+        """A peer that nobody can be fails without a word to the node, and the error names the peer."""
+        for peer in ("", "u" * 129, "ü" * 65, "\ud800"):
+            for answer in (self.client.send_direct(peer, b"x"), self.client.clear_direct(peer)):
+                self.assertIn("peer: user ID", str(self.failureResultOf(answer, MalformedPayload).value))
+        self.assertEqual(self.node.end.of_command(1, 120) + self.node.end.of_command(1, 121), [])
+
+    def test_too_large(self) -> None:
+        """A message that the node would cut the connection for is refused here, the peer's name included."""
+        self.failureResultOf(self.client.send_direct("bob", bytes(65536 - 3)), MessageTooLarge)
+        self.client.send_direct("bob", bytes(65536 - 4)).addErrback(lambda _: None)
+        self.assertEqual(len(self.frame(120).payload), 65536)
+
+    def test_break(self) -> None:
+        """When the connection breaks every message without an answer fails, and none is sent again."""
+        sent = [self.client.send_direct("bob", b"x") for _ in range(3)]
+        self.node.end.receiver.link_lost(None, "broken")
+        for answer in sent:
+            self.failureResultOf(answer, ConnectionLost)
+        self.failureResultOf(self.client.send_direct("bob", b"x"), NotConnected)
+        self.clock.advance(1.0)
+        self.node.end.welcome()
+        self.assertEqual(self.node.end.of_command(1, 120), [])
+
+    def test_no_answer(self) -> None:
+        """A message that the node does not answer fails in the end."""
+        sent = self.client.send_direct("bob", b"x")
+        self.clock.advance(10.0)
+        self.failureResultOf(sent, TimedOut)
+
+    def test_received(self) -> None:
+        """A direct message reaches callbacks and streams in order, also one of the server, which has no name."""
+        heard: list[DirectMessageReceived] = []
+        stream = self.client.events()
+        self.client.on(DirectMessageReceived, heard.append)
+        expected = [DirectMessageReceived("bob", b"hi"), DirectMessageReceived("", b"news")]
+        for event in expected:
+            self.node.end.push(1, 120, encode_direct(event.user_id, event.message))
+        self.assertEqual(heard, expected)
+        for event in expected:
+            self.assertEqual(self.successResultOf(stream.next_event()), event)

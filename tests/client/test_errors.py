@@ -9,18 +9,23 @@ from meshrelay.errors import (
     AlreadyMember,
     CommandError,
     DeliveryError,
+    DirectMessageError,
     ErrorCode,
     GroupJoinError,
     GroupNotFound,
     InternalError,
     MalformedPayload,
+    MessageIsEmpty,
     NodeDraining,
     NodeOffline,
+    NodesNotFound,
     NotMember,
     RateLimited,
     Refused,
     TimedOut,
     UnknownCommand,
+    UserDeclined,
+    UserNotFound,
 )
 from meshrelay.model import Status
 
@@ -42,6 +47,10 @@ class CommandErrorTests(SynchronousTestCase):
             20: AlreadyMember,
             21: GroupNotFound,
             22: NotMember,
+            30: UserNotFound,
+            31: MessageIsEmpty,
+            32: NodesNotFound,
+            33: UserDeclined,
         }.items():
             error = command_error(Status.BAD, code, "because")
             self.assertIs(type(error), error_class, code)
@@ -50,6 +59,12 @@ class CommandErrorTests(SynchronousTestCase):
     def test_family(self) -> None:
         """Errors of joining are caught together."""
         self.assertIsInstance(command_error(Status.BAD, 21, ""), GroupJoinError)
+
+    def test_family_of_direct_messages(self) -> None:
+        """Errors of direct messages are caught together; a time-out that a node tells is like any other."""
+        for code in (30, 31, 32, 33):
+            self.assertIsInstance(command_error(Status.BAD, code, ""), DirectMessageError, code)
+        self.assertIs(type(command_error(Status.ERROR, 6, "")), TimedOut)
 
     def test_known_code_without_a_class(self) -> None:
         """A code that has no class of its own here is a plain CommandError with that code."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.client.events import (
+    DirectCleared,
+    DirectMessageReceived,
+    DirectPeerGone,
     Event,
     GroupMemberBack,
     GroupMemberJoined,
@@ -15,7 +18,7 @@ from meshrelay.client.events import (
     decode_push,
 )
 from meshrelay.errors import MalformedPayload
-from meshrelay.wire.commands import encode_pushed_message
+from meshrelay.wire.commands import encode_direct, encode_pushed_message
 
 GID = "g" * 52
 
@@ -36,6 +39,20 @@ class DecodePushTests(SynchronousTestCase):
             event = decode_push(1, cmd, payload)
             self.assertEqual(event, event_class(GID, "bob", b"hi"), cmd)
 
+    def test_direct_pushes(self) -> None:
+        """Each push of the table of direct messages has its class, with the other user and the message."""
+        for cmd, event_class in {120: DirectMessageReceived, 121: DirectCleared, 122: DirectPeerGone}.items():
+            for user_id in ("bob", ""):
+                event = decode_push(1, cmd, encode_direct(user_id, b"hi"))
+                self.assertEqual(event, event_class(user_id, b"hi"), (cmd, user_id))
+
+    def test_direct_and_group_pushes_differ(self) -> None:
+        """Who listens for direct messages does not hear those of groups, and the other way round."""
+        direct = decode_push(1, 120, encode_direct("bob", b"hi"))
+        self.assertNotIsInstance(direct, GroupMessageReceived)
+        group = decode_push(1, 113, encode_pushed_message(GID, "bob", b"hi"))
+        self.assertNotIsInstance(group, DirectMessageReceived)
+
     def test_application_push(self) -> None:
         """A push of the application comes as it is."""
         self.assertEqual(decode_push(2, 113, b"raw"), PushReceived(2, 113, b"raw"))
@@ -48,6 +65,8 @@ class DecodePushTests(SynchronousTestCase):
         """A push that cannot be read is the node's fault and says which field."""
         error = self.assertRaises(MalformedPayload, decode_push, 1, 113, b"short")
         self.assertIn("group ID", str(error))
+        error = self.assertRaises(MalformedPayload, decode_push, 1, 120, b"\x05bob")
+        self.assertIn("user", str(error))
 
     def test_frozen(self) -> None:
         """Events can be shared: they do not change."""

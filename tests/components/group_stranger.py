@@ -59,17 +59,23 @@ class Stranger:
         self._heard: list[tuple[int, str, bytes]] = []
         linked = cluster.links.add(node_id)
         self._nodes = linked.nodes
+        self._incarnation = linked.links.identity.incarnation.hex()
         for kind in NodeKind:
             linked.nodes.handle(kind, partial(self._hear, kind))
         record = NodeRecord(
             node_id=node_id,
-            incarnation=linked.links.identity.incarnation.hex(),
+            incarnation=self._incarnation,
             mesh_endpoint=endpoint(node_id),
             places={},
             load=0.0,
             protocol=1,
         )
         cluster.directory.register_node(record)
+
+    def kill(self) -> None:
+        """End as kill -9 does; the directory forgets this node at once."""
+        self._cluster.links.kill(self.node_id)
+        self._cluster.directory.withdraw_node(self.node_id, self._incarnation)
 
     def _hear(self, kind: int, node_id: str, data: bytes) -> None:
         self._heard.append((kind, node_id, data))

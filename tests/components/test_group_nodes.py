@@ -7,6 +7,7 @@ from random import Random
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshrelay.components import group_nodes
 from meshrelay.config.schema import Config, GroupConfig, StaticGroup
 from meshrelay.errors import ErrorCode
 from meshrelay.interfaces import IMeshRelay
@@ -15,6 +16,9 @@ from meshrelay.testing.memory_groups import GroupCluster
 from meshrelay.testing.memory_mesh import Line
 from meshrelay.testing.node import MemoryClient
 from meshrelay.wire.commands import Command, decode_error, decode_pushed_message, encode_gid_message
+from meshrelay.wire.group_node import decode_not_held, encode_members
+from meshrelay.wire.node_kinds import NodeKind
+from tests.components.group_stranger import Stranger, group_of, message
 
 STATIC_ID = "news" + "-" * 48
 
@@ -362,6 +366,211 @@ class StaticGroupTests(SynchronousTestCase):
         bob.join(STATIC_ID, b"late")
         cluster.run(0.1)
         self.assertEqual(texts(ann), [b"late"])
+
+
+class LifetimeTests(SynchronousTestCase):
+    """Groups that may be empty, and come and go on more than one node."""
+
+    def setUp(self) -> None:
+        """ann on a with a group that may be empty for a minute, and bob on b."""
+        self.cluster = GroupCluster(["a", "b", "c"])
+        self.ann, self.bob = self.cluster["a"].sign_in("ann"), self.cluster["b"].sign_in("bob")
+        self.lobby = self.ann.create_group(allow_empty=True, ttl_seconds=60)
+
+    def is_held(self, *names: str) -> list[bool]:
+        """Whether nodes hold the group."""
+        return [self.cluster[name].table.find(self.lobby) is not None for name in names]
+
+    def test_home_waits_for_others(self) -> None:
+        """The home keeps a group whose lifetime is over as long as another node holds it, and no longer."""
+        self.cluster.join(self.bob, self.lobby)
+        self.ann.leave(self.lobby)
+        self.cluster.run(62, 0.1)
+        self.assertEqual(self.is_held("a", "b"), [True, True])
+        self.bob.leave(self.lobby)
+        self.cluster.run(0.1)
+        self.assertEqual(self.is_held("a", "b"), [False, False])
+
+    def test_empty_on_its_home(self) -> None:
+        """An empty group lives on on its home alone, until its lifetime is over."""
+        self.cluster.join(self.bob, self.lobby)
+        self.ann.leave(self.lobby)
+        self.bob.leave(self.lobby)
+        self.cluster.run(0.1)
+        self.assertEqual(self.is_held("a", "b"), [True, False])
+        self.cluster.run(55, 0.1)
+        self.assertEqual(self.is_held("a"), [True])
+        self.cluster.run(6, 0.1)
+        self.assertEqual(self.is_held("a"), [False])
+
+    def test_home_started_anew(self) -> None:
+        """A home that was started anew counts the lifetime from when the group was made."""
+        self.cluster.join(self.bob, self.lobby)
+        self.cluster.run(30, 0.1)
+        self.cluster.kill("a")
+        self.cluster.add("a")
+        self.cluster.links.linked()
+        self.ann = self.cluster["a"].sign_in("ann")
+        self.assertEqual(self.cluster.join(self.ann, self.lobby).status, Status.OK)
+        self.ann.leave(self.lobby)
+        self.bob.leave(self.lobby)
+        self.cluster.run(25, 0.1)
+        self.assertEqual(self.is_held("a", "b"), [True, False])
+        self.cluster.run(8, 0.1)
+        self.assertEqual(self.is_held("a"), [False])
+
+    def test_leave_and_come_back(self) -> None:
+        """A member that leaves and joins again and again is heard by all each time, and hears them."""
+        cid = self.cluster["c"].sign_in("cid")
+        self.cluster.join(cid, self.lobby)
+        for number in range(5):
+            self.assertEqual(self.cluster.join(self.bob, self.lobby, b"in %d" % number).status, Status.OK)
+            cid.broadcast(self.lobby, b"%d" % number)
+            self.cluster.run(0.05)
+            self.assertEqual(texts(self.bob), [b"%d" % number])
+            self.bob.leave(self.lobby, b"out %d" % number)
+        self.cluster.run(0.1)
+        words = [b"%s %d" % (word, number) for number in range(5) for word in (b"in", b"out")]
+        self.assertEqual(texts(cid), words)
+        self.assertEqual([text for text in texts(self.ann) if text[:1] in b"io"], words)
+        self.assertEqual(self.cluster["a"].groups.statistics()["group_remote_members"], 1)
+
+    def test_join_while_leaving(self) -> None:
+        """Who joins while the last member of that node is leaving gets in."""
+        self.cluster.join(self.bob, self.lobby)
+        dan = self.cluster["b"].sign_in("dan")
+        self.bob.send(Command.GROUP_LEAVE, encode_gid_message(self.lobby, b""))
+        self.assertEqual(self.cluster.join(dan, self.lobby).status, Status.OK)
+        self.ann.broadcast(self.lobby, b"hello")
+        self.cluster.run(0.1)
+        self.assertEqual((texts(dan), texts(self.bob)), ([b"hello"], []))
+
+
+class BoundTests(SynchronousTestCase):
+    """What other nodes can make this one keep."""
+
+    def setUp(self) -> None:
+        """Node a with a group of ann, and a node that says what the test wants."""
+        self.cluster = GroupCluster(["a"])
+        self.stranger = Stranger(self.cluster, "x")
+        self.cluster.links.linked()
+        self.ann = self.cluster["a"].sign_in("ann")
+        self.lobby = self.ann.create_group()
+
+    def say_members(self, group_id: str, *user_ids: str) -> None:
+        """Let the stranger say who is in a group, without a word of holding it."""
+        members = [(user_id, "s1", False) for user_id in user_ids]
+        for payload in encode_members(group_id.encode(), 1, members):
+            self.stranger.send("a", NodeKind.GROUP_MEMBERS, payload)
+
+    def members(self) -> list[str]:
+        """Who is in the group."""
+        group = self.cluster["a"].groups.get_group(self.lobby)
+        assert group is not None
+        return [member.user_id for member in group.members]
+
+    def test_member_lists(self) -> None:
+        """Members without a word that the group is held are kept for a few groups only."""
+        self.patch(group_nodes, "MAX_MEMBER_LISTS", 2)
+        for number in range(2):
+            self.say_members(group_of("x", number), "bob")
+        self.say_members(self.lobby, "bob")
+        self.stranger.say_hold("a", self.lobby)
+        self.assertEqual(self.members(), ["ann"])
+        # One that is used makes room.
+        self.stranger.say_hold("a", group_of("x", 0))
+        self.stranger.say_hold("a", self.lobby, members=(("bob", "s1", False),))
+        self.assertEqual(self.members(), ["ann", "bob"])
+
+    def test_members_of_the_dead(self) -> None:
+        """They are forgotten with their node."""
+        self.say_members(self.lobby, "bob")
+        self.stranger.kill()
+        again = Stranger(self.cluster, "x")
+        self.cluster.links.linked()
+        again.say_hold("a", self.lobby)
+        self.assertEqual(self.members(), ["ann"])
+
+    def test_former_nodes(self) -> None:
+        """Only so many nodes that were never met are remembered to be asked; the newest ones count."""
+        self.patch(group_nodes, "MAX_FORMER_NODES", 2)
+        self.stranger.say_hold("a", self.lobby, others=("n1", "n2", "n3"))
+        met = [Stranger(self.cluster, name) for name in ("n1", "n2", "n3")]
+        self.cluster.links.linked()
+        self.cluster.run(0.1)
+        self.assertEqual([len(each.holds_heard()) for each in met], [0, 1, 1])
+
+    def test_former_groups(self) -> None:
+        """Only so many groups of one of them are."""
+        self.patch(group_nodes, "MAX_FORMER_GROUPS", 1)
+        other = self.ann.create_group()
+        for group_id in (self.lobby, other):
+            self.stranger.say_hold("a", group_id, others=("n1",))
+        late = Stranger(self.cluster, "n1")
+        self.cluster.links.linked()
+        self.cluster.run(0.1)
+        self.assertEqual([hold.group_id for hold in late.holds_heard()], [self.lobby])
+
+    def test_not_held(self) -> None:
+        """A node that asks for a group that is not here is told so; one that tells of it is told to forget us."""
+        self.stranger.say_hold("a", group_of("a", 7), asks=True)
+        (data,) = self.stranger.heard(NodeKind.GROUP_NOT_HELD)
+        self.assertEqual(decode_not_held(data), (group_of("a", 7), self.stranger.hold))
+        self.stranger.say_hold("a", group_of("a", 7))
+        self.assertEqual(len(self.stranger.heard(NodeKind.GROUP_EXIT)), 1)
+
+    def test_asked_and_died(self) -> None:
+        """A node that died before it answered is asked again when it is back."""
+        for _ in range(2):
+            self.stranger.cast("a", self.lobby, 1, message(b"early"))
+            self.assertEqual(len(self.stranger.holds_heard()), 1)
+            self.stranger.kill()
+            self.stranger = Stranger(self.cluster, "x")
+            self.cluster.links.linked()
+
+
+class ForwardTests(SynchronousTestCase):
+    """Publishing from a node that does not hold the group."""
+
+    def setUp(self) -> None:
+        """ann on a with a group; node b has nothing."""
+        self.cluster = GroupCluster(["a", "b", "c"])
+        self.ann = self.cluster["a"].sign_in("ann")
+        self.lobby = self.ann.create_group()
+        self.groups = self.cluster["b"].groups
+
+    def came(self) -> list[bytes]:
+        """What came to ann since the last call."""
+        self.cluster.run(0.1)
+        return [frame.payload for frame in self.ann.pushes()]
+
+    def test_broadcast(self) -> None:
+        """A user who is not a member broadcasts by way of a holder, reliably or not."""
+        self.cluster["b"].sign_in("bob")
+        bob = self.cluster["b"].registry.find_user("bob")
+        assert bob is not None
+        for reliable in (True, False):
+            self.groups.broadcast(self.lobby, bob.user, 2, 1, b"hello", reliable)
+            self.assertEqual(self.came(), [b"hello"])
+
+    def test_one_of_the_holders(self) -> None:
+        """It comes once, however many nodes hold the group, and by one that can be reached."""
+        self.cluster.join(self.cluster["c"].sign_in("cid"), self.lobby)
+        self.cluster.links.mesh.part("a", "b")
+        self.groups.announce(self.lobby, 2, 1, b"hello", True)
+        self.assertEqual(self.came(), [b"hello"])
+
+    def test_nobody(self) -> None:
+        """In a group that nobody holds, or whose ID is none, nothing happens."""
+        for group_id in ("x" * 52, "no group", "\u00e9" * 52):
+            self.groups.announce(group_id, 2, 1, b"hello", True)
+        self.assertEqual(self.came(), [])
+
+    def test_no_directory(self) -> None:
+        """Nor when nobody can be asked who holds it."""
+        self.cluster.directory.stop()
+        self.groups.announce(self.lobby, 2, 1, b"hello", True)
+        self.assertEqual(self.came(), [])
 
 
 class MergingTests(SynchronousTestCase):

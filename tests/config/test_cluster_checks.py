@@ -136,9 +136,8 @@ class LinkTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """Without certificates links are refused, even on loopback, unless the operator insists there."""
-        told = [
-            "mesh.ca_file: is needed for links: meshrelay ca init makes one; on loopback mesh.insecure = true does without"
-        ]
+        hint = "meshrelay ca init makes one; on loopback mesh.insecure = true does without"
+        told = [f"mesh.ca_file: is needed for links: {hint}"]
         self.assertEqual(problems_of(mesh(TO_ALL)), told)
         self.assertEqual(problems_of(mesh(LOCAL)), told)
         self.assertEqual(problems_of(mesh(LOCAL, insecure=True)), [])

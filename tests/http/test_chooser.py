@@ -139,9 +139,9 @@ class UdpTests(_ChooserCase):
         self.assertEqual(self.endpoints.reserved, [("alice", "")])
 
     def test_same_host(self) -> None:
-        """Another node that names no host is on the one that was asked."""
+        """Another node that names no host in its answer is where its record says, or on the host that was asked."""
         self.cluster.answers["a"] = lambda: succeed((Place("UDP", "", 7101), CREDENTIALS))
-        self.assertEqual(self.successResultOf(self.choose("UDP")).place, Place("UDP", "192.0.2.1", 7101))
+        self.assertEqual(self.successResultOf(self.choose("UDP")).place, Place("UDP", "a.example", 7101))
 
     def test_fails(self) -> None:
         """When a node cannot, the next best is asked."""

@@ -6,6 +6,7 @@ GROUP_BACK names the node that made it, and command (2, 1) tells who holds a gro
 
 from __future__ import annotations
 
+import itertools
 import json
 import queue
 import select
@@ -50,6 +51,7 @@ __all__ = [
     "create_group",
     "free_port",
     "links_of",
+    "longest_pause",
     "wait_until",
 ]
 
@@ -88,6 +90,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def longest_pause(member: Member, senders: Iterable[Member]) -> float:
+    """Seconds for which a member heard nothing of all these, at most."""
+    users = {sender.user for sender in senders}
+    times = [push.at for push in member.pushes if push.user in users]
+    return max(later - before for before, later in itertools.pairwise(times))
+
+
 def wait_until(is_so: Callable[[], object], seconds: float = PATIENCE_SECONDS, what: str = "") -> float:
     """Wait for something that must happen, and return how long it took."""
     start = time.monotonic()
@@ -97,7 +106,7 @@ def wait_until(is_so: Callable[[], object], seconds: float = PATIENCE_SECONDS, w
     return time.monotonic() - start
 
 
-def cluster_config(node_id: str, directory: str = "memory", **sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def cluster_config(node_id: str, directory: str = "memory", **sections: Any) -> dict[str, dict[str, Any]]:
     """The configuration of one node on loopback, without TLS; `sections` add to it or change it."""
     config: dict[str, dict[str, Any]] = {
         "node": {"id": node_id, "drain_seconds": 0.2},
@@ -133,6 +142,18 @@ class Node(Daemon):
         """SIGSTOP and SIGCONT, which `subprocess` knows as well, without waiting for anything."""
         assert self.process is not None
         self.process.send_signal(number)
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until it has logged `text`."""
+        wait_until(lambda: text in self.log, 10, f"{text} in the log of {self.node_id}")
+
+    def wait_linked(self, count: int, seconds: float = 10.0) -> None:
+        """Wait until it is linked to so many others, and to no fewer than it knows."""
+        wait_until(lambda: list(links_of(self).values()) == ["up"] * count, seconds, f"the links of {self.node_id}")
+
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until it says that it is ready."""
+        wait_until(lambda: self.get("/health/ready")[0] == 200, seconds, f"the readiness of {self.node_id}")
 
     def status(self) -> Any:
         """What GET /cluster tells."""
@@ -301,9 +322,9 @@ class Member:
     def _connect(self, node: Daemon, resume: str) -> TcpClient:
         members = {"resume": resume} if resume else {}
         if self.transport == "rudp":
-            client = ReliableUdpClient(node, self.user, resume)
-            self.welcome = json.loads(client.welcome.payload)
-            return client
+            reliable = ReliableUdpClient(node, self.user, resume)
+            self.welcome = json.loads(reliable.welcome.payload)
+            return reliable
         client = TcpClient(node) if self.transport == "tcp" else WebSocketClient(node)
         self.welcome = client.hello(self.user, **members)
         return client
@@ -315,7 +336,7 @@ class Member:
         def run() -> None:
             try:
                 future.set_result(job())
-            except Exception as error:  # told to who asked for it
+            except (AssertionError, Closed, OSError, ValueError) as error:
                 future.set_exception(error)
 
         self._jobs.put(run)
@@ -327,6 +348,7 @@ class Member:
                 while not self._jobs.empty():
                     self._jobs.get()()
                 self._talk()
+                self._take_buffered()
                 self._read(0.005)
         except Closed:
             self.ended = self.ended if self.ended is not None else -1
@@ -334,23 +356,28 @@ class Member:
             self.ended = self.ended if self.ended is not None else -1
 
     def _talk(self) -> None:
-        if self._interval is not None and time.monotonic() >= self._next_at:
-            self._next_at = max(self._next_at + self._interval, time.monotonic() - 1)
+        interval = self._interval
+        if interval is not None and time.monotonic() >= self._next_at:
+            self._next_at = max(self._next_at + interval, time.monotonic() - 1)
             self.sent += 1
             self.client.send_bytes(pack(1, 1, BROADCAST, 0, self.group_id + b"%d" % self.sent))
 
     def _read(self, seconds: float) -> None:
         client = self.client
-        self._take_buffered()
         readable, _, _ = select.select([client.socket], [], [], seconds)
         if not readable:
             return
         if isinstance(client, ReliableUdpClient):
             # A packet may hold no frame, and another one may never come.
             client._packet()
+            return
+        data = client.socket.recv(65536)
+        if not data:
+            raise Closed
+        if isinstance(client, WebSocketClient):
+            client._raw += data
         else:
-            client._received += client._read()
-        self._take_buffered()
+            client._received += data
 
     def _take_buffered(self) -> None:
         self._take_kept()
@@ -358,6 +385,11 @@ class Member:
         if isinstance(client, ReliableUdpClient):
             client._received += client.ready
             client.ready = b""
+        elif isinstance(client, WebSocketClient):
+            while (message := client._next_message()) is not None:
+                if message[0] == 8:
+                    raise Closed
+                client._received += message[1]
         while self._has_frame(client._received):
             self._take(client.receive())
 
@@ -436,6 +468,25 @@ class Member:
     def of(self, cmd: int, user: str | None = None) -> list[Push]:
         """Pushes of one kind, of one user or of all."""
         return [push for push in list(self.pushes) if push.cmd == cmd and user in (None, push.user)]
+
+    def wait_for(self, cmd: int, user: str | None = None, count: int = 1, seconds: float = 5.0) -> None:
+        """Wait until so many pushes of one kind have come."""
+        wait_until(lambda: len(self.of(cmd, user)) >= count, seconds, f"{count} pushes {cmd} of {user} at {self.user}")
+
+    def wait_heard(self, sender: Member) -> None:
+        """Wait until the last broadcast of another member has come."""
+        wait_until(
+            lambda: self.heard(sender.user)[-1:] == [sender.sent], 5, f"the last word of {sender.user} at {self.user}"
+        )
+
+    def wait_group(self, nodes: int, members: int, seconds: float = 5.0) -> None:
+        """Wait until the group has so many, as the node of this member sees it."""
+
+        def is_so() -> bool:
+            held_by, count = self.group()
+            return (len(held_by), count) == (nodes, members)
+
+        wait_until(is_so, seconds, f"{members} members on {nodes} nodes at {self.user}")
 
     def close(self) -> None:
         """End the connection without a word."""

@@ -18,6 +18,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.cluster import (
+    BROADCAST,
     CREATE,
     JOIN,
     LEAVE,
@@ -32,7 +33,7 @@ from tests.integration.cluster import (
 from tests.integration.daemon import ROOT
 from tests.integration.wire_clients import Closed, TcpClient
 
-__all__ = ["ClusterKit"]
+__all__ = ["ClusterKit", "wait_members"]
 
 STATIC_GROUP = "lobby".ljust(52, "-")
 
@@ -53,6 +54,12 @@ def run_program(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def wait_members(members: list[Member]) -> None:
+    """Wait until the nodes of all these count them all and nobody else."""
+    counts = [len(members)] * len(members)
+    wait_until(lambda: [member.group()[1] for member in members] == counts, 5, f"{len(members)} members")
+
+
 class ClusterKit(SynchronousTestCase):
     """Starts nodes and members, and ends them with the test."""
 
@@ -65,7 +72,7 @@ class ClusterKit(SynchronousTestCase):
         """Start one node."""
         return self.stack.enter_context(Node(config))
 
-    def run_cluster(self, count: int, **sections: dict[str, Any]) -> list[Node]:
+    def run_cluster(self, count: int, **sections: Any) -> list[Node]:
         """Start nodes n0, n1, ...; the directory is n0's."""
         first = self.run_node(cluster_config("n0", **sections))
         directory = "pb:" + first.places["mesh"]
@@ -77,7 +84,7 @@ class ClusterKit(SynchronousTestCase):
             self.stack.push(node)
         nodes.insert(0, first)
         for node in nodes:
-            wait_until(lambda node=node: list(links_of(node).values()) == ["up"] * (count - 1), 10, "links")
+            node.wait_linked(count - 1)
         return nodes
 
     def member(self, node: Node, user: str, transport: str = "tcp", resume: str = "") -> Member:
@@ -124,7 +131,7 @@ class FiveNodeTests(ClusterKit):
             self.assertEqual((len(held_by), count), (5, 15))
 
     def test_joins_and_leaves(self) -> None:
-        """Members on other nodes are told the messages of joins and leaves; a node without members lets the group go."""
+        """Other nodes are told the messages of joins and leaves; a node without members lets the group go."""
         nodes = self.run_cluster(5)
         members = [self.member(node, f"user-{index}") for index, node in enumerate(nodes)]
         group_id = members[0].create()
@@ -132,17 +139,16 @@ class FiveNodeTests(ClusterKit):
             member.join(group_id, b"hello from " + member.user.encode())
         for index, member in enumerate(members):
             later = members[max(1, index + 1) :]
-            wait_until(lambda: len(member.of(JOIN)) == len(later), 5, f"joins at {member.user}")
+            member.wait_for(JOIN, count=len(later))
             # They come from different nodes, between which there is no order.
             told = {push.user: push.message for push in member.of(JOIN)}
             self.assertEqual(told, {other.user: f"hello from {other.user}".encode() for other in later})
         self.assertEqual(members[4].group()[1], 5)
         members[2].leave(b"bye")
         for member in (members[0], members[1], members[3], members[4]):
-            wait_until(lambda: member.of(LEAVE, "user-2"), 5, "the leave")
+            member.wait_for(LEAVE, "user-2")
             self.assertEqual(member.of(LEAVE)[0].message, b"bye")
-            wait_until(lambda: len(member.group()[0]) == 4, 5, "the exit of the node")
-            self.assertEqual(member.group()[1], 4)
+            member.wait_group(4, 4)
         members[2].join(group_id)
         self.assertEqual(members[2].group()[1], 5)
         for member in members[:2]:
@@ -185,7 +191,8 @@ class TakeOverTests(ClusterKit):
             moved.group_id = ann.group_id
             bob.say()
             moved.say()
-            wait_until(lambda: moved.heard("bob")[-1:] == [2] and bob.heard("ann") == [1], 5, f"broadcasts {transport}")
+            moved.wait_heard(bob)
+            bob.wait_heard(moved)
             self.assertEqual(bob.of(LOST), [])
             self.assertEqual(bob.group()[1], 2)
             self.stack.close()
@@ -197,16 +204,16 @@ class TakeOverTests(ClusterKit):
         ann = self.member(nodes[0], "ann")
         group_id = ann.create()
         bob.join(group_id)
-        sid, sent = ann.sid, 0
-        for index in (1, 0, 1, 2, 0):
+        sid = ann.sid
+        for sent, index in enumerate((1, 0, 1, 2, 0), 1):
             ann = self.member(nodes[index], "ann", resume=sid)
             self.assertIs(ann.welcome["resumed"], True)
             ann.group_id, sid = group_id, ann.sid
             bob.say()
             ann.say()
-            sent += 1
-            wait_until(lambda: ann.heard("bob") == [bob.sent] and len(bob.heard("ann")) == sent, 5, "broadcasts")
-            wait_until(lambda: bob.group()[1] == ann.group()[1] == 2, 2, "two members")
+            ann.wait_heard(bob)
+            bob.wait_for(BROADCAST, "ann", sent)
+            wait_members([bob, ann])
         wait_until(lambda: len(bob.group()[0]) == 2, 8, "the exit of the node between")
         self.assertEqual(bob.of(LOST), [])
 
@@ -219,7 +226,7 @@ class TakeOverTests(ClusterKit):
         again = self.member(nodes[1], "ann")
         self.assertIs(again.welcome["resumed"], False)
         self.assertEqual(ann.wait_for_end(1.0), 4500)
-        wait_until(lambda: bob.of(LOST, "ann"), 5, "the loss of the first session")
+        bob.wait_for(LOST, "ann")
         wait_until(lambda: bob.group()[1] == 1, 5, "one member")
 
 
@@ -255,7 +262,7 @@ class AdmissionTests(ClusterKit):
         return str(path)
 
     def test_certificates_of_the_command_line(self) -> None:
-        """Two nodes with certificates that `meshrelay ca` made link over TLS, and one of another authority is refused."""
+        """Certificates that `meshrelay ca` made link two nodes over TLS; one of another authority is refused."""
         for name in ("ca", "other"):
             self.ca("init", name=name)
         for node_id in ("n0", "n1"):
@@ -269,8 +276,8 @@ class AdmissionTests(ClusterKit):
         self.talk_for([ann, bob], 0.5, 20)
         check_heard_once([ann, bob], [ann, bob])
         stranger = self.run_node(self.secured("n2", directory, "other"))
-        wait_until(lambda: "certificate" in stranger.log, 5, "the log of the stranger")
-        wait_until(lambda: "no link from" in first.log, 5, "the log of the first")
+        stranger.wait_for_log("certificate")
+        first.wait_for_log("no link from")
         self.assertEqual(links_of(first), {"n1": "up"})
 
     def test_wrong_secret(self) -> None:
@@ -281,7 +288,7 @@ class AdmissionTests(ClusterKit):
         self.run_node(cluster_config("n1", directory, mesh={"secret_file": right}))
         stranger = self.run_node(cluster_config("n2", directory, mesh={"secret_file": wrong}))
         for node in (first, stranger):
-            wait_until(lambda node=node: "differ in the secret" in node.log, 5, "the log")
+            node.wait_for_log("differ in the secret")
         self.assertEqual(links_of(first), {"n1": "up"})
         self.assertEqual(stranger.get("/health/ready")[0], 503)
 
@@ -293,7 +300,7 @@ class AdmissionTests(ClusterKit):
         ann.talk(20)
         bob.talk(20)
         twin = self.run_node(cluster_config("n1", "pb:" + nodes[0].places["mesh"]))
-        wait_until(lambda: "two nodes have the ID n1" in twin.log, 10, "the log of the second")
+        twin.wait_for_log("two nodes have the ID n1")
         time.sleep(3)
         ann.fall_silent()
         bob.fall_silent()
@@ -376,7 +383,7 @@ class OperatorTests(ClusterKit):
         self.assertNotIn("Traceback", going.log)
         bob.fall_silent()
         for old, new in zip(members, moved, strict=True):
-            wait_until(lambda: new.heard("bob")[-1:] == [bob.sent], 5, "the last broadcast")
+            new.wait_heard(bob)
             # What was on its way when the old connection ended may be lost without acks; nothing comes twice.
             heard = old.heard("bob") + new.heard("bob")
             self.assertEqual(heard, sorted(set(heard)))

@@ -1,4 +1,4 @@
-"""Payloads of the core and group commands."""
+"""Payloads of the core commands, groups and direct messages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from meshrelay.testing.contracts import check_codec
 from meshrelay.wire.commands import (
     Command,
     CoreCommand,
+    DirectMessage,
     GroupMessage,
     JoinRandom,
     NewGroup,
+    PushedDirect,
     PushedMessage,
     decode_created,
+    decode_direct,
     decode_error,
     decode_gid_list,
     decode_gid_message,
     decode_goodbye,
     decode_join_random,
     decode_new_group,
+    decode_pushed_direct,
     decode_pushed_message,
     encode_created,
+    encode_direct,
     encode_error,
     encode_gid_message,
     encode_goodbye,
@@ -73,6 +78,16 @@ class VectorTests(SynchronousTestCase):
         vectors = vectors_of("created", lambda created, gid: (created, gid))
         check_codec(lambda value: encode_created(*value), decode_created, vectors, MalformedPayload)
 
+    def test_direct(self) -> None:
+        """A direct message is its peer and the bytes, which may be none."""
+        vectors = vectors_of("direct", lambda user, message: DirectMessage(user, bytes.fromhex(message)))
+        check_codec(lambda value: encode_direct(*value), decode_direct, vectors, MalformedPayload)
+
+    def test_pushed_direct(self) -> None:
+        """The peer gets the sender and the bytes; a sender without a name is the node's application."""
+        vectors = vectors_of("pushed_direct", lambda user, message: PushedDirect(user, bytes.fromhex(message)))
+        check_codec(lambda value: encode_direct(*value), decode_pushed_direct, vectors, MalformedPayload)
+
     def test_gid_list(self) -> None:
         """A list of groups is their IDs back to back."""
         vectors = vectors_of("gid_list", lambda *gids: list(gids))
@@ -112,6 +127,23 @@ class RefusalTests(SynchronousTestCase):
         """A group ID of the wrong length never leaves the client."""
         for group_id in ("", "a" * 51, "a" * 53):
             self.assertRaises(ValueError, encode_gid_message, group_id, b"")
+
+    def test_peer(self) -> None:
+        """A peer that is empty, too long, cut or not UTF-8 is refused, and the text says that it is the peer."""
+        for payload in (b"", b"\0hi", b"\x81" + b"u" * 129, b"\x04bob", b"\x02\xff\xff"):
+            error = self.assertRaises(MalformedPayload, decode_direct, payload)
+            self.assertTrue(str(error).startswith("peer: "), (payload, str(error)))
+
+    def test_pushed_user(self) -> None:
+        """The user of a push may be empty, and everything else about it is held to the same limits."""
+        for payload in (b"", b"\x81" + b"u" * 129, b"\x04bob", b"\x02\xff\xff"):
+            error = self.assertRaises(MalformedPayload, decode_pushed_direct, payload)
+            self.assertTrue(str(error).startswith("user: "), (payload, str(error)))
+
+    def test_user_that_cannot_be_sent(self) -> None:
+        """A user ID that no str8 holds never leaves the client."""
+        for user_id in ("u" * 256, "\ud800"):
+            self.assertRaises(ValueError, encode_direct, user_id, b"")
 
     def test_text_that_is_not_unicode(self) -> None:
         """A text that UTF-8 cannot say is sent with marks in place of it, and read so."""

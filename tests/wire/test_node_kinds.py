@@ -24,5 +24,10 @@ class NodeKindTests(SynchronousTestCase):
                 "GROUP_REPAIR": 7,
                 "GROUP_SKIP": 8,
                 "GROUP_FORWARD": 9,
+                "GROUP_TELL": 10,
+                "DIRECT_SEND": 16,
+                "DIRECT_RESULTS": 17,
+                "DIRECT_CLEAR": 18,
+                "DIRECT_GONE": 19,
             },
         )

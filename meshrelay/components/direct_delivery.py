@@ -1,0 +1,157 @@
+"""At the node of the peer: what the application says to a direct message, and the push.
+
+Without callbacks a message is pushed at once. With them the messages of one pair wait for each other, so that a slow
+callback changes no order; what waits is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from meshrelay.interfaces import ISession, MessageCallback, ReceiveCallback
+from meshrelay.wire.buffer import encode_str8
+from meshrelay.wire.commands import BUILT_IN_VER
+from meshrelay.wire.direct_node import Direct, Outcome
+from meshrelay.wire.frame import encode_push
+from meshrelay.wire.prepared import Batch
+
+__all__ = ["MAX_WAITING", "DirectDelivery", "push_direct"]
+
+#: Messages that wait behind a slow callback, of all pairs together.
+MAX_WAITING = 10_000
+
+#: ``done(outcome)``.
+Done = Callable[[Outcome], object]
+
+T = TypeVar("T")
+
+
+def push_direct(session: ISession, direct: Direct, message: bytes) -> None:
+    """Push a message to the peer, reliably."""
+    if direct.has_envelope:
+        frame = encode_push(BUILT_IN_VER, direct.cmd, encode_str8(direct.sender_id) + message)
+    else:
+        frame = encode_push(direct.ver, direct.cmd, message)
+    session.deliver(Batch([frame]))
+
+
+class _Declined(Exception):
+    """A callback said no; leaves this module never."""
+
+
+class DirectDelivery:
+    """See the module.
+
+    :param seconds: what the callbacks of one message may take together.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._receive: list[ReceiveCallback] = []
+        self._change: list[MessageCallback] = []
+        #: (sender, peer) -> what waits behind the message that a callback has.
+        self._queues: dict[tuple[str, str], deque[tuple[Direct, ISession, Done]]] = {}
+        self._waiting = 0
+        self.delivered = 0
+        self.declined = 0
+        self.failed = 0
+
+    @property
+    def waiting_count(self) -> int:
+        """Messages that wait behind callbacks, at most `MAX_WAITING`."""
+        return self._waiting
+
+    def on_receive(self, callback: ReceiveCallback) -> None:
+        """See `IDirectMessages`."""
+        self._receive.append(callback)
+
+    def on_message(self, callback: MessageCallback) -> None:
+        """See `IDirectMessages`."""
+        self._change.append(callback)
+
+    def deliver(self, direct: Direct, session: ISession, done: Done) -> None:
+        """Bring a message to its peer.
+
+        :param session: of the peer.
+        :param done: called once, perhaps before this returns.
+        """
+        if not self._receive and not self._change:
+            self.delivered += 1
+            push_direct(session, direct, direct.message)
+            done(Outcome.TAKEN)
+            return
+        pair = (direct.sender_id, direct.peer_id)
+        queue = self._queues.get(pair)
+        if queue is None:
+            self._pass(pair, direct, session, done)
+        elif self._waiting >= MAX_WAITING:
+            done(Outcome.TIMED_OUT)
+        else:
+            self._waiting += 1
+            queue.append((direct, session, done))
+
+    def _pass(self, pair: tuple[str, str], direct: Direct, session: ISession, done: Done) -> None:
+        self._queues[pair] = deque()
+        passed = Deferred.fromCoroutine(self._ask(direct, session))
+        if not passed.called:
+            passed.addTimeout(self._seconds, self._clock)
+        passed.addErrback(self._failed, direct)
+        passed.addCallback(self._passed, pair, session, done)
+
+    def _failed(self, failure: Failure, direct: Direct) -> Outcome:
+        if failure.check(_Declined):
+            self.declined += 1
+            return Outcome.DECLINED
+        self.failed += 1
+        if failure.check(TimeoutError):
+            self._log.error("a callback for a direct message took over {seconds} s", seconds=self._seconds)
+            return Outcome.TIMED_OUT
+        self._log.failure("a callback for a direct message of {sender} failed", failure, sender=direct.sender_id)
+        return Outcome.FAILED
+
+    def _passed(self, outcome: Outcome, pair: tuple[str, str], session: ISession, done: Done) -> None:
+        done(outcome)
+        queue = self._queues.pop(pair)
+        while queue:
+            direct, session, done = queue.popleft()
+            self._waiting -= 1
+            self._pass(pair, direct, session, done)
+            behind = self._queues.get(pair)
+            if behind is not None:
+                # This one takes its time as well; the rest waits behind it.
+                behind.extendleft(reversed(queue))
+                return
+
+    async def _ask(self, direct: Direct, session: ISession) -> Outcome:
+        message = direct.message
+        ver, cmd, sender = direct.ver, direct.cmd, direct.sender_id
+        for ask in self._receive:
+            if await _result(ask(ver, cmd, message, sender, session.user)) is False:
+                raise _Declined
+        for change in self._change:
+            changed = await _result(change(ver, cmd, message, sender, session.user))
+            if changed is not None:
+                if not isinstance(changed, bytes):
+                    raise TypeError(f"a callback returned {type(changed).__name__}, not bytes or None")
+                message = changed
+        if session.is_over:
+            return Outcome.NOT_HERE
+        if message:
+            self.delivered += 1
+            push_direct(session, direct, message)
+        return Outcome.TAKEN
+
+
+async def _result(result: object) -> object:
+    return await result if isawaitable(result) else result
