@@ -24,7 +24,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from meshrelay.config.files import read_secret
@@ -46,7 +47,7 @@ from meshrelay.mesh.alone import Alone
 from meshrelay.mesh.contact import DirectoryContact
 from meshrelay.mesh.errors import LinkLost
 from meshrelay.mesh.greeting import NodeIdentity
-from meshrelay.mesh.interfaces import Dial
+from meshrelay.mesh.interfaces import Dial, INodeConnection
 from meshrelay.mesh.links import Chance, LinkOptions, Links
 from meshrelay.mesh.membership import Membership
 from meshrelay.mesh.nodes import Nodes
@@ -105,6 +106,20 @@ def read_certificates(mesh: MeshConfig, node_id: str) -> NodeCertificates | None
     return certificates
 
 
+class _Door(Factory):
+    """Lets connections in by the factory of the moment."""
+
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        self.factory = factory
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See `Factory`."""
+        protocol: Any = self.factory.buildProtocol(addr)  # type: ignore[arg-type]
+        return protocol
+
+
 class Cluster:
     """The cluster as one node has it.
 
@@ -131,6 +146,7 @@ class Cluster:
         self.registration: Registration | None = None
         self.contact: DirectoryContact | None = None
         self._is_draining = False
+        self._door: _Door | None = None
         self._has_begun = False
         self.is_alone = not mesh.listen and mesh.directory == "memory"
         self.nodes: INodes
@@ -193,9 +209,14 @@ class Cluster:
         :param by_host: it is not known which node will answer: its certificate must be for the host.
         """
         endpoint, host = self._client_endpoint(address)
-        is_plain = host is None or self._certificates is None
-        certificates = None if is_plain else self._certificates
-        return dialer(endpoint, self._reactor, certificates, self._config.insecure, host if by_host else None)
+
+        def dial() -> Deferred[INodeConnection]:
+            # At each try: the certificates may be others by then.
+            certificates = None if host is None else self._certificates
+            named = host if by_host else None
+            return dialer(endpoint, self._reactor, certificates, self._config.insecure, named)()
+
+        return dial
 
     def _client_endpoint(self, address: str) -> tuple[IStreamClientEndpoint, str | None]:
         if address.startswith("unix:"):
@@ -266,11 +287,9 @@ class Cluster:
         """
         if self.links is None or not self._config.listen:
             return
-        is_unix = parse_stream_place(self._config.listen).kind == "unix"
-        certificates = None if is_unix else self._certificates
-        factory = server_factory(self.links.accepted, self._reactor, certificates, self._config.insecure)
+        self._door = _Door(self._server_factory())
         try:
-            places.listen_stream("mesh", self._config.listen, factory)
+            places.listen_stream("mesh", self._config.listen, self._door)
         except ConfigError as error:
             # Told as "listen.mesh": in the file the key is in another section than those of other ports.
             problems = [ConfigProblem("mesh.listen", problem.problem) for problem in error.problems]
@@ -278,6 +297,26 @@ class Cluster:
         self._mesh_endpoint = self._advertised(places)
         if isinstance(self.nodes, Nodes):
             self.nodes.mesh_endpoint = self._mesh_endpoint
+
+    def _server_factory(self) -> IProtocolFactory:
+        assert self.links is not None
+        is_unix = parse_stream_place(self._config.listen).kind == "unix"
+        certificates = None if is_unix else self._certificates
+        return server_factory(self.links.accepted, self._reactor, certificates, self._config.insecure)
+
+    def read_again(self, config: Config) -> NodeCertificates | None:
+        """Read the certificates that `config` names, for `use`.
+
+        :raises ConfigError: one cannot be used.
+        """
+        return read_certificates(config.mesh, self.node_id) if self._certificates is not None else None
+
+    def use(self, certificates: NodeCertificates | None) -> None:
+        """Make links with these certificates from now on; those that are up stay. None changes nothing."""
+        if certificates is not None:
+            self._certificates = certificates
+            if self._door is not None:
+                self._door.factory = self._server_factory()
 
     def _advertised(self, places: ListeningPlaces) -> str:
         if self._config.advertised_address:

@@ -71,6 +71,9 @@ class IUplink(Interface):
     def frame_received(frame: Any) -> None:
         """Take one `meshrelay.wire.frame.Frame`. Never raises."""
 
+    def read_ended() -> None:
+        """All frames of one read were given: what was kept to be done together is done now."""
+
     def protocol_broken(error: Any) -> None:
         """The peer's bytes raised this `meshrelay.errors.RemoteProtocolError`. The connection is closed."""
 
@@ -100,8 +103,8 @@ class IDownlink(Interface):
     def send_batch(batch: Batch) -> None:
         """Push the frames of `batch`. Bounded by outbox_bytes; the policy decides what gives."""
 
-    def send_frame(frame: bytes) -> None:
-        """Send one frame that must not be dropped by a policy: an answer, PING, GOODBYE."""
+    def send_frame(frame: bytes, count: int = 1) -> None:
+        """Send a frame, or `count` joined ones, that no policy may drop: answers, PING, GOODBYE."""
 
     def send_probe(frame: bytes) -> None:
         """Send one frame whose round trip is measured, by the shortest way; it may be lost."""
@@ -422,15 +425,13 @@ class IDirectMessages(Interface):
         """
 
     async def clear_cache(user: User, peer_id: str, ver: int, cmd: int, message: bytes) -> None:
-        """Forget the way between two users at both ends, and push `message` to the peer unless it is empty.
-
-        Nothing happens when there is none.
+        """Forget the way between two users, if there is one, and push `message` to the peer unless it is empty.
 
         :raises MessageTooLarge: `message` is over max_payload_bytes.
         """
 
     def expose_commands() -> None:
-        """Let clients use the commands. A second call is a RuntimeError."""
+        """Let clients use the commands; once."""
 
     def on_receive(callback: ReceiveCallback) -> None:
         """Ask `callback` whether a message may be delivered; False declines. All are asked, in order."""

@@ -50,11 +50,12 @@ from meshrelay.mesh.registration import Registration
 from meshrelay.open_files import raise_open_files_limit
 from meshrelay.session.application import Application
 from meshrelay.session.auth import Authenticator, Identity, OpenAuthenticator, TokenAuthenticator, TokenRules
-from meshrelay.session.connection import ConnectionRules, Reception
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.drain import Drain
+from meshrelay.session.reception import Reception
 from meshrelay.session.registry import RegistryLimits, SessionRegistry
 from meshrelay.session.roaming import Memberships, Roaming
+from meshrelay.session.rules import ConnectionRules
 from meshrelay.transport.listen import ListeningPlaces
 from meshrelay.transport.stream_link import StreamParts, shown_address
 from meshrelay.transport.tcp import TcpFactory
@@ -400,6 +401,7 @@ class Node(Service):
         """
         authenticator = _authenticator(config.auth)
         rules = _connection_rules(config.session)
+        self.cluster.use(self.cluster.read_again(config))
         same_mode = config.auth.mode == self.config.auth.mode
         if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
             self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")

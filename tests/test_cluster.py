@@ -276,10 +276,25 @@ class CertificateTests(ClusterTestCase):
         """Who dials the directory does not know which node is there: its certificate must be for the host."""
         dialled: list[tuple[Any, ...]] = []
         self.patch(cluster, "dialer", lambda *arguments: dialled.append(arguments))
-        self.make(directory="pb:n9.example:7000", **self.keys)
-        self.make(directory="pb:unix:/run/mesh.sock", **self.keys)
+        for where in ("pb:n9.example:7000", "pb:unix:/run/mesh.sock"):
+            made = self.make(directory=where, **self.keys)
+            self.patch(cluster, "dialer", lambda *arguments: lambda: dialled.append(arguments))
+            made._dialer(where.removeprefix("pb:"), by_host=True)()
         self.assertEqual([arguments[-1] for arguments in dialled], ["n9.example", None])
         self.assertEqual([arguments[2] is not None for arguments in dialled], [True, False])
+
+    def test_reload(self) -> None:
+        """Certificates that were renewed are used for the links that are made from then on."""
+        made = self.make(listen="tcp:7000", **self.keys)
+        made.listen(self.places)
+        door = self.reactor.opened[0]
+        again = made.read_again(Config(mesh=MeshConfig(**{"insecure": True, "listen": "tcp:7000", **self.keys})))
+        before = made._certificates
+        assert again is not None
+        made.use(again)
+        self.assertIsNot(again, before)
+        self.assertIs(made._certificates, again)
+        self.assertTrue(door)
 
     def test_missing(self) -> None:
         """A file that cannot be read is told."""

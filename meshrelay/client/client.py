@@ -176,8 +176,8 @@ class Client:
     def send_direct(self, peer: str, message: bytes, *, reliable: bool = True) -> Deferred[None]:
         """Send to one user, wherever in the cluster; fires when the peer's node has taken it.
 
-        Calls need not wait for each other, up to `ClientOptions.max_pending_requests` of them: what one user sends to
-        one peer arrives in the order of the calls. One that fails says nothing of the others.
+        Calls need not wait for each other, up to `ClientOptions.max_pending_requests` of them: what arrives at a peer
+        arrives in the order of the calls, and each call has a result of its own.
 
         :param peer: user ID, 1 to 128 bytes of UTF-8; one's own too.
         :param message: not empty.

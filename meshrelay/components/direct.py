@@ -21,9 +21,10 @@ from zope.interface import implementer
 
 from meshrelay.background import start
 from meshrelay.components.direct_channels import Channel, ChannelTable, Place
+from meshrelay.components.direct_commands import DirectCommands
 from meshrelay.components.direct_delivery import DirectDelivery, push_direct
 from meshrelay.components.direct_routes import DirectRoutes, RouteParts
-from meshrelay.components.hooks import Answer, Command, PipelinedCommand
+from meshrelay.components.hooks import Command
 from meshrelay.errors import CommandError, MalformedPayload, MeshError, MessageIsEmpty, MessageTooLarge
 from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import (
@@ -35,7 +36,7 @@ from meshrelay.interfaces import (
     ReceiveCallback,
 )
 from meshrelay.model import CloseReason, User, check_user_id
-from meshrelay.wire.commands import BUILT_IN_VER, decode_direct
+from meshrelay.wire.commands import BUILT_IN_VER
 from meshrelay.wire.commands import Command as CommandNumber
 from meshrelay.wire.direct_node import (
     Clear,
@@ -52,10 +53,13 @@ from meshrelay.wire.direct_node import (
 )
 from meshrelay.wire.node_kinds import NodeKind
 
-__all__ = ["DirectMessages", "DirectRules"]
+__all__ = ["MAX_REFUSED", "DirectMessages", "DirectRules"]
 
 #: How long it is remembered which messages were refused, so that none sent behind them is taken before them.
 REFUSED_SECONDS = 10.0
+
+#: Pairs of which that is remembered, twice; then the older half is forgotten early.
+MAX_REFUSED = 50_000
 
 #: Idle channels are looked at this often.
 EXPIRE_SECONDS = 5.0
@@ -93,8 +97,9 @@ class DirectMessages:
         self._table = ChannelTable(rules.max_channels, rules.cache_seconds)
         self._delivery = DirectDelivery(parts.clock, rules.lookup_timeout_seconds)
         self._routes = DirectRoutes(parts, self._table, self._delivery.deliver, rules.lookup_timeout_seconds)
-        self._send = PipelinedCommand(BUILT_IN_VER, CommandNumber.DM_SEND, self._run_send)
-        self._clear = Command(BUILT_IN_VER, CommandNumber.DM_CLEAR, self._run_clear)
+        self._commands = DirectCommands(
+            self._routes, self._delivery, self._clear_channel, self._expire_later, rules.max_payload_bytes
+        )
         self._is_exposed = False
         self._clear_callbacks: list[Callable[[str, User], object]] = []
         self._disconnect_callbacks: list[DisconnectCallback] = []
@@ -103,6 +108,7 @@ class DirectMessages:
         #: (node, sender, peer) -> generation that was refused; what is older than REFUSED_SECONDS goes.
         self._refused: dict[tuple[str, str, str], int] = {}
         self._refused_before: dict[tuple[str, str, str], int] = {}
+        self._is_forgetting = False
         self._is_expiring = False
         for kind, handler in (
             (NodeKind.DIRECT_SEND, self._parcel_came),
@@ -119,7 +125,7 @@ class DirectMessages:
         """See `IComponent`; empty unless `expose_commands` was called."""
         if not self._is_exposed:
             return {}
-        return {(command.ver, command.cmd): command for command in (self._send, self._clear)}
+        return self._commands.table()
 
     def expose_commands(self) -> None:
         """See `IDirectMessages`."""
@@ -145,10 +151,10 @@ class DirectMessages:
         """See `ISessionObserver`."""
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
-        """See `ISessionObserver`: all its peers are told."""
-        user = session.user
-        if reason is CloseReason.REPLACED and self._sessions.find_user(user.user_id) is not None:
+        """See `ISessionObserver`: all its peers are told, unless the user has only signed in anew, here or elsewhere."""
+        if reason is CloseReason.REPLACED:
             return
+        user = session.user
         for channel in self._table.peers_of(user.user_id):
             self._table.close(channel)
             if channel.place is not None:
@@ -169,6 +175,7 @@ class DirectMessages:
             "direct_lookups": self._routes.lookups,
             "direct_stale": self._routes.stale,
             "direct_timeouts": self._routes.timeouts,
+            "direct_refused_kept": len(self._refused) + len(self._refused_before),
         }
 
     def stop(self) -> None:
@@ -234,31 +241,12 @@ class DirectMessages:
         """See `IDirectMessages`."""
         self._disconnect_callbacks.append(callback)
 
-    # The commands of clients.
-
-    def _run_send(self, session: ISession, payload: bytes, answer: Answer) -> None:
-        peer_id, message = decode_direct(payload)
-        user = session.user
-        if not message:
-            raise MessageIsEmpty
-        self._check_size(message, 1 + len(user.user_id.encode("utf-8")))
-        if not self._is_expiring:
-            self._expire_later()
-        direct = Direct(user.user_id, user.sid, peer_id, BUILT_IN_VER, CommandNumber.DM_SEND, True, message)
-        self._routes.send(direct, answer.give)
-
-    def _run_clear(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        peer_id, message = decode_direct(payload)
-        user_id = session.user.user_id
-        self._check_size(message, 1 + len(user_id.encode("utf-8")))
-        self._clear_channel(Clear(user_id, peer_id, BUILT_IN_VER, CommandNumber.DM_CLEAR, True, message))
-        return b""
-
     # Both ends of a channel.
 
     def _expire_later(self) -> None:
-        self._is_expiring = True
-        self._alarms.call_later(EXPIRE_SECONDS, self._expire)
+        if not self._is_expiring:
+            self._is_expiring = True
+            self._alarms.call_later(EXPIRE_SECONDS, self._expire)
 
     def _expire(self) -> None:
         self._is_expiring = False
@@ -313,20 +301,24 @@ class DirectMessages:
             back = self._table.open(direct.peer_id, direct.sender_id, self._clock.seconds())
             if back.is_idle or back.place is None:
                 back.place = Place(node_id, direct.sender_sid)
-            if not self._is_expiring:
-                self._expire_later()
+            self._expire_later()
         number = parcel.number
         self._delivery.deliver(direct, session, lambda outcome: self._tell(node_id, number, outcome))
 
     def _remember_refused(self, key: tuple[str, str, str], generation: int) -> None:
-        if not self._refused:
+        if not self._is_forgetting:
+            self._is_forgetting = True
             self._alarms.call_later(REFUSED_SECONDS, self._forget_refused)
+        if len(self._refused) >= MAX_REFUSED:
+            self._refused_before, self._refused = self._refused, {}
         self._refused[key] = max(generation, self._refused.get(key, -1))
 
     def _forget_refused(self) -> None:
+        """Forget the older half; the younger one is the older one now."""
         self._refused_before, self._refused = self._refused, {}
-        if self._refused_before:
-            self._alarms.call_later(REFUSED_SECONDS, self._refused_before.clear)
+        self._is_forgetting = bool(self._refused_before)
+        if self._is_forgetting:
+            self._alarms.call_later(REFUSED_SECONDS, self._forget_refused)
 
     def _tell(self, node_id: str, number: int, outcome: Outcome) -> None:
         if not self._results:
@@ -348,9 +340,12 @@ class DirectMessages:
     async def _tell_gone(self, user: User, peer_id: str, place: Place) -> None:
         """Tell the peer of a user who is gone."""
         message = await self._disconnect_message(user, peer_id)
+        if self._sessions.find_user(user.user_id) is not None:
+            # The application took its time, and the user is back.
+            return
         gone = Gone(user.user_id, user.sid, peer_id, message)
         if place.node_id == self._nodes.node_id:
-            self._gone(gone)
+            self._gone(gone, place.node_id)
         else:
             self._nodes.send(place.node_id, NodeKind.DIRECT_GONE, encode_gone(gone))
 
@@ -371,18 +366,19 @@ class DirectMessages:
         return message
 
     def _gone_came(self, node_id: str, data: bytes) -> None:
-        self._gone(decode_gone(data))
+        self._gone(decode_gone(data), node_id)
 
-    def _gone(self, gone: Gone) -> None:
+    def _gone(self, gone: Gone, node_id: str) -> None:
+        """:param node_id: on which the user was."""
         channel = self._table.find(gone.peer_id, gone.user_id)
         if channel is None:
             # The peer does not know the user any more, and so does not miss it.
             return
-        if channel.place is not None and channel.place.sid not in ("", gone.sid):
-            # The user has signed in anew meanwhile.
+        place = channel.place
+        if place is not None and place.sid not in ("", gone.sid) and place.node_id != node_id:
+            # The user has signed in on another node meanwhile.
             return
-        if channel.is_idle:
-            self._table.close(channel)
+        self._table.close(channel)
         session = self._sessions.find_user(gone.peer_id)
         if session is not None and gone.message:
             direct = Direct(
@@ -393,7 +389,10 @@ class DirectMessages:
     # Nodes that are gone, with their users.
 
     def node_met(self, node_id: str) -> None:
-        """See `INodeObserver`."""
+        """See `INodeObserver`: another process may count its look-ups from the beginning."""
+        for refused in (self._refused, self._refused_before):
+            for key in [key for key in refused if key[0] == node_id]:
+                del refused[key]
 
     def node_back(self, node_id: str) -> None:
         """See `INodeObserver`."""
@@ -426,7 +425,7 @@ class DirectMessages:
                 continue
             user = User(channel.peer_id, place.sid)
             message = await self._disconnect_message(user, channel.user_id)
-            self._gone(Gone(user.user_id, user.sid, channel.user_id, message))
+            self._gone(Gone(user.user_id, user.sid, channel.user_id, message), node_id)
 
     async def _is_elsewhere(self, user_id: str) -> bool:
         if self._sessions.find_user(user_id) is not None:

@@ -13,10 +13,13 @@ from typing import NamedTuple
 from meshrelay.errors import CommandError
 from meshrelay.wire.direct_node import Direct
 
-__all__ = ["TOUCH_SECONDS", "Channel", "ChannelTable", "Item", "Place"]
+__all__ = ["MAX_EVICTIONS", "TOUCH_SECONDS", "Channel", "ChannelTable", "Item", "Place"]
 
 #: A channel that was used is put behind the others at most this often: moving it at each message costs too much.
 TOUCH_SECONDS = 1.0
+
+#: So many are looked at when there is one too many: busy ones must not make each new channel cost more.
+MAX_EVICTIONS = 8
 
 
 class Place(NamedTuple):
@@ -54,6 +57,7 @@ class Channel:
     __slots__ = (
         "backed_at",
         "flight",
+        "flight_node",
         "generation",
         "is_resolving",
         "peer_id",
@@ -73,10 +77,12 @@ class Channel:
         self.touched_at = now
         #: When the channel of the other direction was last seen to be there, of a peer on this node.
         self.backed_at = float("-inf")
-        #: Grows with each look-up.
+        #: Of the last look-up; 0 = nothing was sent yet. See `meshrelay.wire.direct_node.Parcel`.
         self.generation = 0
         #: On their way to the peer's node, by number; in order.
         self.flight: dict[int, Item] = {}
+        #: The node that they are on their way to: all to the same one.
+        self.flight_node = ""
         #: Came back because the peer was not there; in order.
         self.refused: list[Item] = []
         #: Wait until it is known where the peer is.
@@ -130,17 +136,23 @@ class ChannelTable:
         return channel
 
     def _evict(self, newest: Channel) -> None:
-        for channel in self._channels.values():
-            if channel.is_idle and channel is not newest:
-                self.evicted += 1
-                self.close(channel)
+        for _ in range(MAX_EVICTIONS):
+            if len(self._channels) <= self._limit:
                 return
-        # Each of them carries messages, of which there are only so many.
+            key, oldest = next(iter(self._channels.items()))
+            if oldest.is_idle and oldest is not newest:
+                self.evicted += 1
+                self.close(oldest)
+            else:
+                # It carries messages, of which there are only so many.
+                self._channels.move_to_end(key)
 
     def close(self, channel: Channel) -> None:
-        """Forget a channel. What is on its way is finished all the same."""
-        if self._channels.pop((channel.user_id, channel.peer_id), None) is None:
+        """Forget a channel, unless messages are on their way: those behind them must find it, to stay in order."""
+        key = (channel.user_id, channel.peer_id)
+        if not channel.is_idle or self._channels.get(key) is not channel:
             return
+        del self._channels[key]
         peers = self._peers_of[channel.user_id]
         del peers[channel.peer_id]
         if not peers:

@@ -68,6 +68,11 @@ class DirectDelivery:
         self.failed = 0
 
     @property
+    def has_callbacks(self) -> bool:
+        """Whether the application wants to see messages before they are delivered."""
+        return bool(self._receive or self._change)
+
+    @property
     def waiting_count(self) -> int:
         """Messages that wait behind callbacks, at most `MAX_WAITING`."""
         return self._waiting

@@ -95,8 +95,11 @@ class DirectRoutes:
         self._numbers = count(1)
         #: Number -> channel of what is on its way.
         self._flights: dict[int, Channel] = {}
+        #: Of all channels: one that is made anew must not look older to other nodes than the one before it.
+        self._generations = count(1)
         #: All that is to be done, oldest first.
         self._deadlines: deque[Item] = deque()
+        self._swept_at = float("-inf")
         self._is_checking = False
         self.sent = 0
         self.lookups = 0
@@ -112,6 +115,18 @@ class DirectRoutes:
     def pending_count(self) -> int:
         """Messages that somebody waits for, at most `MAX_PENDING`, with those done since the last check."""
         return len(self._deadlines)
+
+    def session_here(self, user_id: str, peer_id: str) -> ISession | None:
+        """The session of a peer of this node for whom nothing of this pair waits; the channel is used now."""
+        session = self._sessions.find_user(peer_id)
+        if session is None:
+            return None
+        now = self._clock.seconds()
+        channel = self._table.open(user_id, peer_id, now)
+        if not channel.is_idle:
+            return None
+        self._is_here(channel, session, now)
+        return session
 
     def send(self, direct: Direct, done: Callable[[CommandError | None], object]) -> None:
         """Bring a message to its peer.
@@ -131,7 +146,8 @@ class DirectRoutes:
             self._table.close(channel)
             done(UserNotFound())
             return
-        if len(self._deadlines) >= MAX_PENDING:
+        if len(self._deadlines) >= MAX_PENDING and not self._sweep(now):
+            self._table.close(channel)
             done(ReliableTimeout(f"{MAX_PENDING} direct messages wait, the limit of this node"))
             return
         item = Item(direct, done, now + self._timeout_seconds)
@@ -140,11 +156,20 @@ class DirectRoutes:
         place = channel.place
         is_clear = not (channel.waiting or channel.refused or channel.is_resolving)
         is_there = place is not None and place.node_id != self._nodes.node_id
-        if place is not None and is_there and is_clear and not self._nodes.is_lost(place.node_id):
+        # A message of the peer may have told a new place while older ones are on their way to the last one.
+        is_same = not channel.flight or (place is not None and place.node_id == channel.flight_node)
+        if place is not None and is_there and is_clear and is_same and not self._nodes.is_lost(place.node_id):
             self._transmit(channel, place, item)
         else:
             channel.waiting.append(item)
             self._resolve(channel)
+
+    def _sweep(self, now: float) -> bool:
+        """Make room among what is to be done, where one message that takes long holds up those done behind it."""
+        if now - self._swept_at >= CHECK_SECONDS:
+            self._swept_at = now
+            self._deadlines = deque(item for item in self._deadlines if not item.is_done)
+        return len(self._deadlines) < MAX_PENDING
 
     def _is_here(self, channel: Channel, session: ISession, now: float) -> None:
         """The peer is on this node: both ends of the channel are."""
@@ -169,14 +194,21 @@ class DirectRoutes:
             item.finish(ReliableTimeout("the user's node cannot be reached"))
             channel.place = None
             return
+        if not channel.generation:
+            channel.generation = self._next_generation()
         number = next(self._numbers)
         payload = encode_send(Parcel(number, channel.generation, item.direct))
         channel.flight[number] = item
+        channel.flight_node = place.node_id
         self._flights[number] = channel
         if not self._nodes.send(place.node_id, NodeKind.DIRECT_SEND, payload):
             del channel.flight[number], self._flights[number]
             channel.place = None
             item.finish(NodesNotFound())
+
+    def _next_generation(self) -> int:
+        # It is a u32 on the wire.
+        return next(self._generations) & 0xFFFFFFFF
 
     def outcome_came(self, number: int, outcome: Outcome) -> None:
         """The peer's node says what became of a message."""
@@ -193,10 +225,16 @@ class DirectRoutes:
             item.finish(None)
         else:
             item.finish(_ERRORS[outcome]())
-        if channel.refused and not channel.flight:
-            # All that was sent has come back: in order, and in front of what waits.
+        self._landed(channel)
+
+    def _landed(self, channel: Channel) -> None:
+        """Go on once nothing is on its way: what was refused comes first, in order, and then what waits."""
+        if channel.flight:
+            return
+        if channel.refused:
             channel.waiting.extendleft(reversed(channel.refused))
             channel.refused.clear()
+        if channel.waiting:
             self._resolve(channel)
 
     def _resolve(self, channel: Channel) -> None:
@@ -262,7 +300,7 @@ class DirectRoutes:
                 item.finish(error)
             self._close_unused(channel)
             return
-        channel.generation += 1
+        channel.generation = self._next_generation()
         while channel.waiting and channel.place is not None:
             item = channel.waiting.popleft()
             if item.is_done:
@@ -290,15 +328,15 @@ class DirectRoutes:
 
     def node_lost(self, node_id: str) -> None:
         """A node cannot be reached: nobody waits for it, and its users are looked up again."""
+        landed = {}
         for number, channel in list(self._flights.items()):
-            if channel.place is not None and channel.place.node_id == node_id:
-                item = channel.flight.pop(number, None)
+            if channel.flight_node == node_id:
+                item = channel.flight.pop(number)
                 del self._flights[number]
-                if item is not None:
-                    item.finish(ReliableTimeout("the user's node was lost"))
-        for channel in self._table.through(node_id):
-            if channel.waiting and not channel.flight:
-                self._resolve(channel)
+                landed[channel.user_id, channel.peer_id] = channel
+                item.finish(ReliableTimeout("the user's node was lost"))
+        for channel in landed.values():
+            self._landed(channel)
 
     def _check_later(self) -> None:
         if not self._is_checking:

@@ -17,7 +17,7 @@ from meshrelay.interfaces import ISession, MessageMaker
 from meshrelay.wire.commands import BUILT_IN_VER, Command, encode_pushed_message
 from meshrelay.wire.frame import encode_push
 
-__all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks"]
+__all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks", "Tell"]
 
 #: Ticks are looked at this often (seed 001, SetOnTickByID).
 TICK_CHECK_SECONDS = 2.0

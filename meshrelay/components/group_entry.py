@@ -27,6 +27,7 @@ ANSWER_SECONDS = 1.5
 
 #: Casts that are kept because they overtook the answer to an entry.
 MAX_EARLY_CASTS = 1_000
+MAX_EARLY_BYTES = 1024 * 1024
 
 #: Groups that are being entered at the same time.
 MAX_ENTRIES = 10_000
@@ -44,12 +45,19 @@ class Entry:
         self.group_id = group_id
         self.hold = hold
         self.early: list[tuple[str, Cast]] = []
+        self._early_bytes = 0
         #: The node that was asked last, and what it answers: True = it holds the group.
         self.asked = ""
         self.answer: Deferred[bool] | None = None
         #: Fires when the other holders were told.
         self.others: Deferred[None] | None = None
         self.waiting: list[Deferred[None]] = []
+
+    def cast_came(self, cast: Cast) -> None:
+        """Keep a cast for when the group is here; over the bounds it is asked for again then."""
+        if len(self.early) < MAX_EARLY_CASTS and self._early_bytes < MAX_EARLY_BYTES:
+            self._early_bytes += len(cast.content)
+            self.early.append((cast.origin, cast))
 
     def answered(self, node_id: str, is_held: bool) -> None:
         """A node has answered; a no counts only if it is of the one that was asked last."""

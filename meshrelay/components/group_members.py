@@ -16,7 +16,7 @@ from functools import partial
 from hmac import compare_digest
 
 from meshrelay.background import Alarms
-from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_callbacks import GroupCallbacks, Tell
 from meshrelay.components.group_spread import Holder, RemoteMember
 from meshrelay.components.group_table import LiveGroup
 from meshrelay.interfaces import INodes
@@ -149,27 +149,36 @@ class RemoteMembers:
             self._walk(node_id, self._tell_lost)
 
     def _tell_lost(self, group: LiveGroup, holder: Holder, user_id: str, member: RemoteMember) -> None:
-        if not (member.is_away or member.is_lost) and self._is_announcer(group, holder.node_id):
-            holder.members[user_id] = member._replace(is_lost=True)
-            self._callbacks.remote_member_lost(group, user_id, member.sid, self._tell_reachable)
+        if not member.is_away and member.lost_to is None and self._is_announcer(group, holder.node_id):
+            listeners = self._reachable(group)
+            holder.members[user_id] = member._replace(lost_to=listeners)
+            self._callbacks.remote_member_lost(group, user_id, member.sid, self._teller(listeners))
 
     def node_back(self, node_id: str) -> None:
         """Tell the groups that the members of a node are back, if this node has told that they were lost."""
         self._walk(node_id, self._tell_back)
 
     def _tell_back(self, group: LiveGroup, holder: Holder, user_id: str, member: RemoteMember) -> None:
-        if member.is_lost:
-            holder.members[user_id] = member._replace(is_lost=False)
+        if member.lost_to is not None:
+            holder.members[user_id] = member._replace(lost_to=None)
             if not member.is_away:
-                self._callbacks.remote_member_back(group, user_id, member.sid, self._tell_reachable)
+                # By now the nodes behind the line are reached as well, and have heard of no loss.
+                self._callbacks.remote_member_back(group, user_id, member.sid, self._teller(member.lost_to))
 
-    def _tell_reachable(self, group: LiveGroup, frame: bytes) -> None:
-        """Push to members on this side of a broken line: the other side sees it the other way round."""
+    def _reachable(self, group: LiveGroup) -> tuple[str, ...]:
+        """The holders on this side of a broken line: the other side sees it the other way round."""
+        holders = group.spread.holders if group.spread is not None else ()
+        return tuple(node_id for node_id in holders if not self._nodes.is_lost(node_id))
+
+    def _teller(self, node_ids: tuple[str, ...]) -> Tell:
+        return lambda group, frame: self._tell_on(node_ids, group, frame)
+
+    def _tell_on(self, node_ids: tuple[str, ...], group: LiveGroup, frame: bytes) -> None:
+        """Push to the members of this node and of these."""
         group.channel.publish(frame, None, True)
         payload = encode_forward(group.wire_id, encode_entry(EntryType.FRAMES, frame))
-        for node_id in list(group.spread.holders) if group.spread is not None else ():
-            if not self._nodes.is_lost(node_id):
-                self._nodes.send(node_id, NodeKind.GROUP_TELL, payload)
+        for node_id in node_ids:
+            self._nodes.send(node_id, NodeKind.GROUP_TELL, payload)
 
     def _is_announcer(self, group: LiveGroup, node_id: str) -> bool:
         """One of the living holders speaks, the one with the smallest ID: all of them see the same one."""
@@ -207,7 +216,7 @@ class RemoteMembers:
         untold = []
         for user_id, member in holder.members.items():
             self._remember(group.id, user_id, member.sid)
-            if not (member.is_away or member.is_lost):
+            if not member.is_away and member.lost_to is None:
                 untold.append((user_id, member.sid))
         self.holder_went(group, holder)
         if untold and not self._nodes.is_lost(holder.node_id):
@@ -220,7 +229,7 @@ class RemoteMembers:
         for user_id, sid in members:
             holder = self._holders_of.get(user_id, {}).get(group.id)
             if holder is None and user_id not in group.members:
-                self._callbacks.remote_member_lost(group, user_id, sid, self._tell_reachable)
+                self._callbacks.remote_member_lost(group, user_id, sid, self._teller(self._reachable(group)))
 
     def _remember(self, group_id: str, user_id: str, sid: str) -> None:
         if self._orphan_count >= MAX_ORPHANS or self._orphan_seconds <= 0:

@@ -57,6 +57,9 @@ __all__ = ["GroupNodes", "GroupRegister", "GroupSpreadRules", "GroupSurroundings
 #: Groups of one node whose members came, but not yet the GROUP_HOLD behind them.
 MAX_MEMBER_LISTS = 64
 
+#: Members of one such list.
+MAX_LISTED_MEMBERS = 1_000_000
+
 #: Groups that are remembered to be asked for when a node is met (again).
 MAX_FORMER_GROUPS = 100_000
 
@@ -264,7 +267,9 @@ class GroupNodes:
         group_id, _, members = decode_members(data)
         lists = self._member_lists.setdefault(node_id, {})
         if group_id in lists or len(lists) < MAX_MEMBER_LISTS:
-            lists.setdefault(group_id, []).extend(members)
+            listed = lists.setdefault(group_id, [])
+            if len(listed) < MAX_LISTED_MEMBERS:
+                listed.extend(members)
 
     def _hold(self, node_id: str, data: bytes) -> None:
         hold = decode_hold(data)

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from meshrelay.background import Alarms
 from meshrelay.components.group_cast import GroupCaster
-from meshrelay.components.group_entry import MAX_EARLY_CASTS, GroupEntries
+from meshrelay.components.group_entry import GroupEntries
 from meshrelay.components.group_members import RemoteMembers
 from meshrelay.components.group_spread import Holder, Spread
 from meshrelay.components.group_table import GroupTable, LiveGroup
@@ -81,6 +81,7 @@ class GroupReceiver:
         self.lost_casts = 0
 
     def cast_received(self, node_id: str, data: bytes) -> None:
+        """GROUP_CAST: pass it on, then take what is in order now."""
         cast = decode_cast(data)
         if cast.rest:
             self._caster.pass_on(cast)
@@ -90,12 +91,12 @@ class GroupReceiver:
             return
         entry = self._entries.find(cast.group_id)
         if entry is not None:
-            if len(entry.early) < MAX_EARLY_CASTS:
-                entry.early.append((cast.origin, cast))
+            entry.cast_came(cast)
         else:
             self._book.say_exit(cast.origin, cast.group_id)
 
     def take_cast(self, group: LiveGroup, origin: str, hold: int, number: int, content: bytes) -> None:
+        """Take one cast of a group that is held here."""
         spread = self._book.spread_of(group)
         contents = spread.receive(
             origin, hold, number, content, lambda node_id: self._unknown_holder(group, spread, node_id)
@@ -159,6 +160,7 @@ class GroupReceiver:
         # Anything else is of a later version, which knows that we pass it over.
 
     def head_received(self, node_id: str, data: bytes) -> None:
+        """GROUP_HEAD: something may be missing that nothing behind it shows."""
         head = decode_head(data)
         group = self._table.find(head.group_id)
         if group is None:
@@ -173,6 +175,7 @@ class GroupReceiver:
             self.take_contents(group, holder, [])
 
     def skip_received(self, node_id: str, data: bytes) -> None:
+        """GROUP_SKIP: nobody has what is missing."""
         skip = decode_skip(data)
         group = self._table.find(skip.group_id)
         holder = group.spread.holders.get(node_id) if group is not None and group.spread is not None else None
@@ -189,6 +192,7 @@ class GroupReceiver:
                     group.channel.publish(frame, None, True)
 
     def forward_received(self, node_id: str, data: bytes) -> None:
+        """GROUP_FORWARD: publish for a node that does not hold the group."""
         forward = decode_forward(data)
         group = self._table.find(forward.group_id)
         if group is None:

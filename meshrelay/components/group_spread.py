@@ -38,8 +38,8 @@ class RemoteMember(NamedTuple):
     sid: str
     #: Its connection was lost; its node has told the group.
     is_away: bool = False
-    #: Its node was lost; the group has been told by one of the others.
-    is_lost: bool = False
+    #: Its node was lost and this one has told so: the other nodes whose members know it, to be told when it is back.
+    lost_to: tuple[str, ...] | None = None
 
 
 class Holder:

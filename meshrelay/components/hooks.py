@@ -14,8 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
+from meshrelay.wire.frame import Frame
 
-__all__ = ["Answer", "Command", "CommandRun", "PipelinedCommand", "refused_by"]
+__all__ = ["Answers", "Command", "CommandRun", "PipelinedCommand", "refused_by"]
 
 #: ``run(session, payload, reliable)`` -> payload of the OK response, or something to wait for that gives it.
 CommandRun: TypeAlias = Callable[[ISession, bytes, bool], "bytes | Awaitable[bytes]"]
@@ -109,24 +110,27 @@ async def _wait_for(result: Any) -> bytes:
     return bytes(await result)
 
 
-class Answer(Protocol):
-    """How a pipelined command is answered."""
+class Answers(Protocol):
+    """How the requests of a pipelined command are answered: each once, at any time. Request ID 0 wants no answer."""
 
-    def give(self, error: CommandError | None) -> object:
-        """Answer OK with an empty payload, or say what went wrong. Called once, at any time."""
+    def accept(self, request_ids: list[int]) -> object:
+        """Answer these with OK and an empty payload."""
+
+    def refuse(self, request_id: int, error: CommandError) -> object:
+        """Say what went wrong with one."""
 
 
 class PipelinedCommand(Command):
     """A command that does not hold up those behind it while it waits; it keeps their order itself. It has no hooks.
 
-    :param run_pipelined: ``run(session, payload, answer)``; it gives the answer, now or later, or raises CommandError.
+    :param run_many: ``run_many(session, frames, answers)`` for the frames of one read, in order; it raises nothing.
     """
 
-    __slots__ = ("run_pipelined",)
+    __slots__ = ("run_many",)
 
-    def __init__(self, ver: int, cmd: int, run_pipelined: Callable[[ISession, bytes, Answer], None]) -> None:
+    def __init__(self, ver: int, cmd: int, run_many: Callable[[ISession, list[Frame], Answers], None]) -> None:
         super().__init__(ver, cmd, _never_run)
-        self.run_pipelined = run_pipelined
+        self.run_many = run_many
 
 
 def _never_run(session: ISession, payload: bytes, reliable: bool) -> bytes:

@@ -307,7 +307,8 @@ class DirectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         3.0
     )
     max_channels: Annotated[
-        int, _key("peers that are remembered, of all users of a node together; the longest unused go", ge=1, le=100_000_000)
+        int,
+        _key("peers that are remembered, of all users of a node; the longest unused go", ge=1, le=100_000_000),
     ] = 1_000_000
     expose_commands: Annotated[bool, _key("false: clients cannot use the commands, only the application")] = True
 

@@ -103,9 +103,9 @@ class Outbox:
         """Send `data`, which holds `count` frames, unless the policy drops it."""
         self._add(_Item(data, count, True))
 
-    def send(self, data: bytes) -> None:
-        """Send `data`, one frame that no policy may drop."""
-        self._add(_Item(data, 1, False))
+    def send(self, data: bytes, count: int = 1) -> None:
+        """Send `data`, which holds `count` frames that no policy may drop."""
+        self._add(_Item(data, count, False))
 
     def _add(self, item: _Item) -> None:
         if self._is_over or (self._finished is not None and item.is_droppable):

@@ -31,6 +31,7 @@ from meshrelay.machine.backoff import Backoff
 from meshrelay.mesh.batches import BatchReceiver, BatchSender
 from meshrelay.mesh.errors import LinkLost, LinkRefused
 from meshrelay.mesh.interfaces import Dial, INodeConnection, WritesOfTurn
+from meshrelay.mesh.rarely import Rarely
 from meshrelay.mesh.strand import Strand
 from meshrelay.wire.node import Refusal, Resume
 
@@ -130,6 +131,7 @@ class NodeLink:
         self.attempt: Strand | None = None
         self._is_flush_due = False
         self._is_overflow_told = False
+        self._rarely = Rarely(clock)
 
     def _move(self, happened: LinkInput) -> None:
         state = LINK_MOVES.get((self.state, happened))
@@ -172,8 +174,8 @@ class NodeLink:
 
     def _dial_failed(self, failure: Failure) -> None:
         self._dialing = None
-        if self.state is LinkState.DIALING and not failure.check(CancelledError):
-            self._log.info("{node} cannot be reached: {why}", node=self.node_id, why=failure.getErrorMessage())
+        if self.state is LinkState.DIALING and not failure.check(CancelledError) and self._rarely.is_due(None):
+            self._log.warn("{node} cannot be reached: {why}", node=self.node_id, why=failure.getErrorMessage())
         self.attempt_failed()
 
     def attempt_failed(self) -> None:

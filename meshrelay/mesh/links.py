@@ -27,6 +27,7 @@ from meshrelay.mesh.errors import LinkLost, LinkRefused
 from meshrelay.mesh.greeting import AcceptorGreeting, DialerGreeting, NodeIdentity
 from meshrelay.mesh.interfaces import Dial, INodeConnection, INodeLinkObserver, WritesOfTurn
 from meshrelay.mesh.link import LinkState, NodeLink
+from meshrelay.mesh.rarely import Rarely
 from meshrelay.mesh.strand import Strand, StrandOptions, StrandState
 from meshrelay.wire.node import NONCE_BYTES, Hello, Refusal, Resume, decode_batch, encode_ack
 
@@ -94,6 +95,7 @@ class Links:
         self._greeting_count = 0
         self._order = 0
         self._is_stopped = False
+        self._rarely = Rarely(clock)
         #: Contacts that are being dialled, and those that are being greeted.
         self._dialing: dict[Deferred[str], Deferred[INodeConnection]] = {}
         self._contacts: dict[Strand, Deferred[str]] = {}
@@ -386,9 +388,15 @@ class Links:
 
     def _tell_over(self, strand: Strand, link: NodeLink | None, reason: str, refused: LinkRefused | None) -> None:
         node = strand.node_id or (link.node_id if link is not None else "a node")
-        usual = refused is None or refused.code in (Refusal.REPLACED, Refusal.CLOSED)
-        log = self._log.info if usual else self._log.warn
-        log("no link to {node} at {address}: {reason}", node=node, address=strand.address, reason=reason)
+        # The port of who dialled us is another one each time.
+        place = strand.address if strand.is_dialer else strand.address.rpartition(":")[0]
+        if refused is not None:
+            usual, key = refused.code in (Refusal.REPLACED, Refusal.CLOSED), (node, refused.code.name)
+        else:
+            usual, key = strand.up_order != 0, ("", place)
+        if usual or self._rarely.is_due(key):
+            log = self._log.info if usual or (refused is None and not strand.is_dialer) else self._log.warn
+            log("no link to {node} at {address}: {reason}", node=node, address=strand.address, reason=reason)
 
     def strand_gone(self, strand: Strand) -> None:
         """See `meshrelay.mesh.strand.StrandOwner`."""

@@ -37,6 +37,7 @@ from meshrelay.errors import RemoteProtocolError
 from meshrelay.mesh.banana_guard import BananaGuard
 from meshrelay.mesh.errors import LinkLost, LinkRefused
 from meshrelay.mesh.interfaces import METHODS, Dial, IConnectionUser, INodeConnection
+from meshrelay.mesh.rarely import Rarely
 from meshrelay.mesh.tls import NodeCertificates, is_private_way, node_ids_of
 from meshrelay.wire.node import Refusal, encode_refusal
 
@@ -396,9 +397,12 @@ def server_factory(
     :param insecure: links over loopback may be in the clear.
     """
     log = Logger(namespace=__name__)
+    rarely = Rarely(clock)
 
     def lost(connection: PbConnection, reason: str) -> None:
-        log.warn("no link from {peer}: {reason}", peer=connection.peer, reason=reason)
+        # The port of who dials is another one each time.
+        if rarely.is_due(connection.peer.rpartition(":")[0]):
+            log.warn("no link from {peer}: {reason}", peer=connection.peer, reason=reason)
 
     factory = NodeFactory(False, clock, insecure, accepted, lost)
     if certificates is None:

@@ -3,6 +3,7 @@
 ===========  ==================================================================================
 auth         is this user who they say: token or open
 handshake    HELLO read and answered
+reception    what all connections share, and the only way to get one
 connection   one connection: HELLO and its deadline, heartbeat, idle, frames in order
 rules        what connections keep to, from the configuration
 rate_limit   how many commands a connection may send

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshrelay.background import Alarm, Alarms
-from meshrelay.counters import NodeCounters, TransportCounters
+from meshrelay.background import Alarm
+from meshrelay.components.hooks import PipelinedCommand
+from meshrelay.counters import TransportCounters
 from meshrelay.errors import (
     AuthenticationError,
     CommandError,
@@ -37,72 +38,28 @@ from meshrelay.errors import (
 )
 from meshrelay.interfaces import IConnection, IDownlink, IUplink
 from meshrelay.model import CloseReason, Status
-from meshrelay.session.auth import Authenticator, Identity
-from meshrelay.session.dispatch import Dispatcher
-from meshrelay.session.handshake import Arrivals, NoArrivals, NodeFacts, read_hello, welcome_of
+from meshrelay.session.auth import Identity
+from meshrelay.session.handshake import read_hello, welcome_of
 from meshrelay.session.rate_limit import CommandRate
-from meshrelay.session.registry import Resume, SessionRegistry, SignIn
-from meshrelay.session.rules import ConnectionRules
+from meshrelay.session.registry import Resume, SignIn
 from meshrelay.session.session import Session
 from meshrelay.wire.commands import CORE_VER, MAX_PING_BYTES, CoreCommand, encode_error
 from meshrelay.wire.frame import Frame, encode_frame, encode_push
 from meshrelay.wire.prepared import Batch
 
-__all__ = ["Connection", "ConnectionRules", "Reception"]
+if TYPE_CHECKING:  # the reception makes connections
+    from meshrelay.session.reception import Reception
+
+__all__ = ["Connection"]
 
 #: Frames before HELLO that are answered with "not signed in"; whoever sends more does not speak the protocol.
 MAX_EARLY_FRAMES = 16
 
+#: Frames that are run together at most.
+MAX_GATHERED = 512
+
 #: ACK carries one u32.
 ACK_BYTES = 4
-
-
-class Reception:
-    """What all connections of a node share, and the only way to get one.
-
-    :ivar arrivals: brings sessions of other nodes here; nobody's unless the node has others.
-    :ivar is_draining: True: nobody is let in any more.
-    """
-
-    def __init__(
-        self,
-        node_id: str,
-        rules: ConnectionRules,
-        authenticator: Authenticator,
-        registry: SessionRegistry,
-        dispatcher: Dispatcher,
-        alarms: Alarms,
-        counters: NodeCounters,
-    ) -> None:
-        self.node_id = node_id
-        self.rules = rules
-        self.authenticator = authenticator
-        self.registry = registry
-        self.dispatcher = dispatcher
-        self.alarms = alarms
-        self.counters = counters
-        self.connections: set[Connection] = set()
-        #: Closed by the node, and its transport not gone yet.
-        self.lingering: set[Connection] = set()
-        #: User ID -> the connection that waits for a session of another node; some of `connections`.
-        self.signing_in: dict[str, Connection] = {}
-        self.arrivals: Arrivals = NoArrivals()
-        self.is_draining = False
-
-    @property
-    def facts(self) -> NodeFacts:
-        """What every client is told about this node."""
-        return NodeFacts(self.node_id, self.rules.heartbeat_seconds, self.rules.max_payload_bytes)
-
-    def accept(self, link: IDownlink) -> Connection | None:
-        """Serve the new connection behind `link`. None: it was refused and aborted."""
-        if len(self.connections) + len(self.lingering) >= self.rules.max_connections:
-            self.counters.refused["max_connections"] += 1
-            link.abort()
-            return None
-        connection = Connection(link, self)
-        self.connections.add(connection)
-        return connection
 
 
 class _State(Enum):
@@ -135,6 +92,8 @@ class Connection:
         "_alarm",
         "_counters",
         "_early_frames",
+        "_gathered",
+        "_gathered_command",
         "_entry",
         "_heard_at",
         "_is_busy",
@@ -144,6 +103,7 @@ class Connection:
         "_pending",
         "_ping_number",
         "_pinged_at",
+        "_pipelined",
         "_rate",
         "_reception",
         "_session",
@@ -163,6 +123,10 @@ class Connection:
         #: While it is SIGNING_IN.
         self._entry: _Entry | None = None
         self._is_busy = False
+        self._pipelined = reception.dispatcher.pipelined
+        #: Frames of one pipelined command that came in this read.
+        self._gathered: list[Frame] = []
+        self._gathered_command: PipelinedCommand | None = None
         self._is_reading_paused = False
         self._pending: deque[Frame] | None = None
         self._rate: CommandRate | None = None
@@ -188,6 +152,12 @@ class Connection:
         """See `IUplink`."""
         self._counters.messages_received += 1
         if self._state is _State.OPEN:
+            command = self._pipelined.get((frame.ver, frame.cmd))
+            if command is not None and frame.status <= 1 and not self._is_busy and self._rate is None:
+                self._gather(frame, command)
+                return
+            if self._gathered:
+                self.read_ended()
             if frame.status & ~1:
                 self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
             elif frame.ver == CORE_VER:
@@ -203,6 +173,21 @@ class Connection:
                 self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
             else:
                 self._queue(frame)
+
+    def _gather(self, frame: Frame, command: PipelinedCommand) -> None:
+        """Keep a frame until the end of the read: many of one kind are cheaper together."""
+        if command is not self._gathered_command or len(self._gathered) >= MAX_GATHERED:
+            self.read_ended()
+            self._gathered_command = command
+        self._gathered.append(frame)
+
+    def read_ended(self) -> None:
+        """See `IUplink`."""
+        if self._gathered:
+            frames, self._gathered = self._gathered, []
+            session, command = self._session, self._gathered_command
+            if session is not None and command is not None:
+                self._reception.dispatcher.dispatch_run(session, command, frames)
 
     def protocol_broken(self, error: RemoteProtocolError) -> None:
         """See `IUplink`."""
@@ -223,6 +208,7 @@ class Connection:
 
     def connection_lost(self, detail: str) -> None:
         """See `IUplink`."""
+        self.read_ended()
         if self._end("lost"):
             self._leave_session(None)
         self._reception.lingering.discard(self)
@@ -232,6 +218,7 @@ class Connection:
 
         :param reason: None = the client said GOODBYE itself.
         """
+        self.read_ended()
         if self._end(reason.name.lower() if reason is not None else "goodbye"):
             self._reception.lingering.add(self)
             # First the session: what the link still owes the client is to be taken over before the link ends.

@@ -35,27 +35,28 @@ def answer_error(session: Session, frame: Frame, error: CommandError, counters: 
     session.reply(frame.request_id, error.status, frame.ver, frame.cmd, encode_error(error.code, error.text))
 
 
-class _Answer(NamedTuple):
-    """Answers one request, whenever that is; see `meshrelay.components.hooks.Answer`."""
+class _Answers(NamedTuple):
+    """Answers the requests of one run of frames; see `meshrelay.components.hooks.Answers`."""
 
     session: Session
-    #: The connection that the request came by; a later one may use its ID for another.
+    #: The connection that the requests came by; a later one may use their IDs for others.
     link: IDownlink | None
-    frame: Frame
+    ver: int
+    cmd: int
     dispatcher: Dispatcher
 
-    def give(self, error: CommandError | None) -> None:
-        """See `Answer`."""
-        session, frame = self.session, self.frame
-        if error is not None:
-            self.dispatcher.counters.errors[error.code] += 1
-        if session.link is not self.link or not frame.request_id:
-            return
-        if error is None:
-            session.reply(frame.request_id, _OK, frame.ver, frame.cmd, b"")
-        else:
+    def accept(self, request_ids: list[int]) -> None:
+        """See `Answers`."""
+        session = self.session
+        if session.link is self.link and any(request_ids):
+            session.reply_empty(request_ids, _OK, self.ver, self.cmd)
+
+    def refuse(self, request_id: int, error: CommandError) -> None:
+        """See `Answers`."""
+        self.dispatcher.counters.errors[error.code] += 1
+        if self.session.link is self.link:
             body = encode_error(error.code, error.text)
-            session.reply(frame.request_id, error.status, frame.ver, frame.cmd, body)
+            self.session.reply(request_id, error.status, self.ver, self.cmd, body)
 
 
 class Dispatcher:
@@ -71,6 +72,8 @@ class Dispatcher:
         self._timeout_seconds = timeout_seconds
         self.counters = counters
         self._table: dict[tuple[int, int], Command] = {}
+        #: Those of the table whose frames are best given all at once.
+        self.pipelined: dict[tuple[int, int], PipelinedCommand] = {}
 
     def register(self, commands: Mapping[tuple[int, int], Command]) -> None:
         """Add `commands`.
@@ -81,24 +84,37 @@ class Dispatcher:
             if key in self._table:
                 raise ValueError(f"command {key} is registered already")
             self._table[key] = command
+            if type(command) is PipelinedCommand:
+                self.pipelined[key] = command
 
     def find(self, ver: int, cmd: int) -> Command | None:
         """The command of (ver, cmd)."""
         return self._table.get((ver, cmd))
+
+    def dispatch_run(self, session: Session, command: PipelinedCommand, frames: list[Frame]) -> None:
+        """Run a pipelined command for frames that came together. Each is answered, now or later."""
+        self.counters.commands += len(frames)
+        answers = _Answers(session, session.link, command.ver, command.cmd, self)
+        try:
+            command.run_many(session, frames, answers)
+        except Exception:  # as below
+            self._log.failure("command {ver} {cmd} failed", ver=command.ver, cmd=command.cmd)
+            for frame in frames:
+                answers.refuse(frame.request_id, InternalError())
 
     def dispatch(self, session: Session, frame: Frame) -> Deferred[None] | None:
         """Run the command of `frame` and answer it.
 
         :returns: None when it is answered; otherwise a Deferred that fires with None, never a failure, when it is.
         """
-        self.counters.commands += 1
         try:
             command = self._table.get((frame.ver, frame.cmd))
             if command is None:
                 raise UnknownCommand(f"unknown command ver {frame.ver} cmd {frame.cmd}")
             if type(command) is PipelinedCommand:
-                command.run_pipelined(session, frame.payload, _Answer(session, session.link, frame, self))
+                self.dispatch_run(session, command, [frame])
                 return None
+            self.counters.commands += 1
             result = command.start(session, frame.payload, bool(frame.status & _RELIABLE))
         except CommandError as error:
             answer_error(session, frame, error, self.counters)

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 
 from meshrelay.background import Alarm, Alarms
 from meshrelay.model import CloseReason
-from meshrelay.session.connection import Connection, Reception
+from meshrelay.session.connection import Connection
+from meshrelay.session.reception import Reception
 
 __all__ = ["Drain"]
 

@@ -200,3 +200,16 @@ class Session:
         """See `ISession`."""
         if self.link is not None and request_id:
             self.link.send_frame(encode_frame(ver, status, cmd, request_id, payload))
+
+    def reply_empty(self, request_ids: list[int], status: int, ver: int, cmd: int) -> None:
+        """Answer many requests with an empty payload each; those of ID 0 are not answered."""
+        link = self.link
+        if link is None:
+            return
+        answers = [encode_frame(ver, status, cmd, request_id, b"") for request_id in request_ids if request_id]
+        if link.transport_name == "udp":
+            # A datagram holds only so much; its link packs what it is given.
+            for answer in answers:
+                link.send_frame(answer)
+        elif answers:
+            link.send_frame(b"".join(answers), len(answers))

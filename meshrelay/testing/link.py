@@ -60,7 +60,7 @@ class MemoryLink:
         """See `IDownlink`."""
         self._write(batch.stream)
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""
         self._write(frame)
 
@@ -103,6 +103,8 @@ class MemoryLink:
         while self._unread and not self.is_reading_paused and self.uplink is not None:
             self.uplink.heard()
             self.uplink.frame_received(self._unread.popleft())
+        if self.uplink is not None:
+            self.uplink.read_ended()
 
     def pause_reading(self) -> None:
         """See `IDownlink`."""

@@ -38,9 +38,11 @@ from meshrelay.mesh.alone import Alone
 from meshrelay.model import Status
 from meshrelay.session.application import Application
 from meshrelay.session.auth import Authenticator, OpenAuthenticator
-from meshrelay.session.connection import Connection, ConnectionRules, Reception
+from meshrelay.session.connection import Connection
 from meshrelay.session.dispatch import Dispatcher
+from meshrelay.session.reception import Reception
 from meshrelay.session.registry import RegistryLimits, SessionRegistry
+from meshrelay.session.rules import ConnectionRules
 from meshrelay.testing.link import MemoryLink
 from meshrelay.wire.commands import (
     BUILT_IN_VER,

@@ -87,7 +87,7 @@ class StreamLink:
         """See `IDownlink`."""
         raise NotImplementedError
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""
         raise NotImplementedError
 

@@ -30,9 +30,9 @@ class TcpLink(StreamLink):
         """See `IDownlink`."""
         self.outbox.push(batch.stream, batch.count)
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""
-        self.outbox.send(frame)
+        self.outbox.send(frame, count)
 
     def _everything_written(self, reason: CloseReason | None, text: str) -> None:
         transport = self._transport
@@ -72,6 +72,7 @@ class TcpProtocol(Protocol):
         try:
             for frame in self._decoder.frames(data):
                 uplink.frame_received(frame)
+            uplink.read_ended()
         except RemoteProtocolError as error:
             uplink.protocol_broken(error)
             self._stop_decoding()

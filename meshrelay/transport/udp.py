@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from meshrelay.errors import PacketRejected
 from meshrelay.session.auth import Identity
-from meshrelay.session.connection import Reception
+from meshrelay.session.reception import Reception
 from meshrelay.session.registry import Resume
 from meshrelay.transport.udp_link import Address, UdpLink, UdpParts
 from meshrelay.wire.datagram import TO_CLIENT, OpenedPacket, PacketCodec, PacketKind, packet_sid, session_key

@@ -185,7 +185,7 @@ class UdpLink:
         if batch.unreliable is not None:
             self._add_data(batch.unreliable)
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`. An answer that no datagram holds becomes code 5, so that nobody waits for it."""
         if self._machine is not None and (not self._answers_by_data or len(frame) > MAX_DATAGRAM_CONTENT):
             self._send_reliably(frame, 1, is_droppable=False)
@@ -361,6 +361,8 @@ class UdpLink:
                     self._held.append(frame)
                 else:
                     connection.frame_received(frame)
+            if self.connection is not None:
+                self.connection.read_ended()
         except RemoteProtocolError as error:
             if self.connection is not None:
                 self.connection.protocol_broken(error)
@@ -391,6 +393,7 @@ class UdpLink:
     def _take_events(self, machine: ReliabilityMachine) -> None:
         while self._held and not self._is_reading_paused and self.connection is not None:
             self.connection.frame_received(self._held.popleft())
+            self.connection.read_ended()
         while not self._is_reading_paused:
             event = machine.next_event()
             if event is None:

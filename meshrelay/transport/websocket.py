@@ -89,9 +89,9 @@ class WebSocketLink(StreamLink):
         for message, count in batch.websocket:
             self.outbox.push(message, count)
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""
-        self.outbox.send(encode_message(frame))
+        self.outbox.send(encode_message(frame), count)
 
     def websocket_closing(self) -> None:
         """Write no more: nothing may follow a close frame (RFC 6455, section 5.5.1)."""
@@ -207,6 +207,7 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
         try:
             for frame in decoder.frames(data):
                 uplink.frame_received(frame)
+            uplink.read_ended()
         except RemoteProtocolError as error:
             self._break_off(error)
         except Exception:  # an unexpected error costs this connection, not the listener

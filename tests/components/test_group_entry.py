@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.components import group_entry, group_receive
+from meshrelay.components import group_entry
 from meshrelay.components.group_entry import ANSWER_SECONDS
 from meshrelay.components.group_table import LiveGroup
 from meshrelay.config.schema import Config, GroupConfig
@@ -228,7 +228,7 @@ class EarlyTests(EntryTestCase):
 
     def test_early(self) -> None:
         """They wait for the answer, up to a bound; those of before the answer are not for us."""
-        self.patch(group_receive, "MAX_EARLY_CASTS", 3)
+        self.patch(group_entry, "MAX_EARLY_CASTS", 3)
         (home,) = self.start("h")
         group_id = group_of("h")
         ann = self.node.sign_in("ann")

@@ -19,6 +19,7 @@ from meshrelay.wire.commands import Command, decode_error, decode_pushed_message
 from meshrelay.wire.group_node import decode_not_held, encode_members
 from meshrelay.wire.node_kinds import NodeKind
 from tests.components.group_stranger import Stranger, group_of, message
+from tests.components.tree_kit import TreeKit
 
 STATIC_ID = "news" + "-" * 48
 
@@ -592,41 +593,8 @@ class MergingTests(SynchronousTestCase):
         self.assertEqual(texts(bob), [b"one", b"two"])
 
 
-class TreeTests(SynchronousTestCase):
+class TreeTests(TreeKit):
     """Many nodes: a broadcast goes down a tree and reaches each once, whatever happens to the links."""
-
-    def run_tree(self, count: int, seed: int, loss: float, is_cut: bool) -> GroupCluster:
-        """Broadcast from random members of a group on `count` nodes."""
-        names = [f"n{number:03d}" for number in range(count)]
-        random = Random(seed)
-        cluster = GroupCluster(names, seed=seed, line=Line(0.001, 0.02, loss))
-        clients = {name: cluster[name].sign_in("u-" + name) for name in names}
-        lobby = clients[names[0]].create_group()
-        asked = [
-            (clients[name], clients[name].ask(Command.GROUP_JOIN, encode_gid_message(lobby, b""))) for name in names[1:]
-        ]
-        cluster.run(8, 0.02)
-        for client, request_id in asked:
-            answer = client.answer_to(request_id)
-            assert answer is not None
-            self.assertEqual(answer.status, Status.OK)
-        sent: dict[str, list[bytes]] = {}
-        for number in range(60):
-            name = random.choice(names[:10])
-            text = b"%s %d" % (name.encode(), number)
-            sent.setdefault(name, []).append(text)
-            clients[name].broadcast(lobby, text, reliable=True)
-            if is_cut and number % 10 == 5:
-                one, other = random.sample(names, 2)
-                cluster.links.mesh.cut(one, other)
-            cluster.run(0.04, 0.02)
-        cluster.run(12, 0.05)
-        for name, client in clients.items():
-            came: dict[str, list[bytes]] = {}
-            for pushed in client.messages():
-                came.setdefault(pushed.user_id[2:], []).append(pushed.message)
-            self.assertEqual(came, {other: texts for other, texts in sent.items() if other != name}, name)
-        return cluster
 
     def test_tree(self) -> None:
         """Twelve nodes: once, in order for each sender; nobody writes to more than relay_limit links at once."""

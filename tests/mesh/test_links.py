@@ -91,6 +91,40 @@ class RefusalTests(LinksTestCase):
         self.assertEqual(self.b.links.statistics()["greetings"], 0)
         self.assertEqual(self.b.links.refused["BUSY"], 1)
 
+    def logged(self, level: LogLevel) -> list[str]:
+        """What is logged from now on, at this level."""
+        lines: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event["log_level"] is level:
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return lines
+
+    def test_log(self) -> None:
+        """A refused node that comes again all the time is warned about once a minute, by both ends."""
+        warnings = self.logged(LogLevel.warn)
+        other = self.mesh.add_node("c", secret=b"other")
+        self.mesh.keep("c", "b")
+        self.mesh.run(55)
+        self.assertGreater(self.b.links.refused["SECRET"], 5)
+        self.assertEqual(len(warnings), 2, warnings)
+        self.mesh.run(60)
+        self.assertEqual(len(warnings), 4, warnings)
+        other.links.forget("b")
+
+    def test_log_of_silent_ends(self) -> None:
+        """An end that is connected to and never answers is warned about once a minute; one that comes is not."""
+        warnings, lines = self.logged(LogLevel.warn), self.logged(LogLevel.info)
+        self.mesh.keep("a", "b")
+        self.mesh.run(0.0015)
+        self.mesh.black_hole()
+        self.mesh.run(8)
+        self.assertEqual([line[:15] for line in warnings], ["no link to b at"])
+        self.assertEqual(lines, [])
+
     def test_max_links(self) -> None:
         """No more nodes than max_links are kept in mind."""
         self.mesh.add_node("hub", options=LinkOptions(max_links=1))

@@ -21,10 +21,11 @@ from meshrelay.errors import MeshError
 from meshrelay.interfaces import ISession, ISessionObserver
 from meshrelay.model import CloseReason, Status
 from meshrelay.session.auth import OpenAuthenticator
-from meshrelay.session.connection import ConnectionRules, Reception
 from meshrelay.session.dispatch import Dispatcher
+from meshrelay.session.reception import Reception
 from meshrelay.session.registry import RegistryLimits, SessionRegistry
 from meshrelay.session.roaming import Memberships, Roaming
+from meshrelay.session.rules import ConnectionRules
 from meshrelay.testing.link import MemoryLink
 from meshrelay.testing.paired_nodes import PairedNodes
 from meshrelay.wire.commands import CORE_VER, CoreCommand

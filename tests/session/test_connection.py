@@ -222,18 +222,6 @@ class HelloTests(SynchronousTestCase):
             client.link.frame_sent(Frame(1, 2, Command.GROUP_LIST, 1, b""))
             self.assertIs(client.link.close_reason, CloseReason.PROTOCOL_ERROR)
 
-    def test_max_connections(self) -> None:
-        """Over max_connections nobody is served; the others do not notice, and a place that is free is given again."""
-        node = make_node(Config(session=SessionConfig(max_connections=2)))
-        first = node.sign_in("ann")
-        node.connect()
-        refused = node.connect()
-        self.assertTrue(refused.link.is_aborted)
-        self.assertIsNone(refused.link.uplink)
-        self.assertEqual(node.counters.refused["max_connections"], 1)
-        first.lose()
-        self.assertFalse(node.connect().link.is_aborted)
-
 
 class CloseTests(SynchronousTestCase):
     """Every way in which a connection ends."""

@@ -126,18 +126,18 @@ class SilentLink(MemoryLink):
 class TalkativeLink(MemoryLink):
     """Goes on after the end."""
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""
         self.is_closed = False
-        super().send_frame(frame)
+        super().send_frame(frame, count)
 
 
 class HastyLink(MemoryLink):
     """Lets answers overtake pushes."""
 
-    def send_frame(self, frame: bytes) -> None:
+    def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""
-        super().send_frame(frame)
+        super().send_frame(frame, count)
         self.received.insert(0, self.received.pop())
 
 

@@ -29,6 +29,9 @@ class Listener:
         """See `IUplink`."""
         self.told.append(f"frame {frame.cmd}")
 
+    def read_ended(self) -> None:
+        """See `IUplink`."""
+
     def protocol_broken(self, error: object) -> None:
         """See `IUplink`."""
         self.told.append("broken")

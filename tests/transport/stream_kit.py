@@ -93,6 +93,9 @@ class RecordingUplink:
             raise ZeroDivisionError("a bug")
         self.frames.append(frame)
 
+    def read_ended(self) -> None:
+        """See `IUplink`."""
+
     def protocol_broken(self, error: Exception) -> None:
         """See `IUplink`."""
         self.told.append(f"broken: {error}")
