@@ -7,16 +7,13 @@ two nodes fit in one process.
 from __future__ import annotations
 
 import secrets
-import socket
 import sys
-from collections.abc import Callable, Iterable
-from importlib import import_module
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 
 from meshrelay import __version__
 from meshrelay.background import Alarms
@@ -27,29 +24,36 @@ from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_nodes import GroupNodes, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
 from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
-from meshrelay.config.files import read_secret, short_secret_warning
+from meshrelay.config.files import short_secret_warning
 from meshrelay.config.listening import parse_stream_place, parse_udp_place
-from meshrelay.config.schema import AuthConfig, Config, SessionConfig
+from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.counters import NodeCounters
-from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.errors import ConfigError
 from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.outbox import OutboxLimits
 from meshrelay.fanout.turn import Turn
-from meshrelay.http.admin import AdminAccess
 from meshrelay.http.cluster import ClusterStatus, DirectoryView
 from meshrelay.http.health import DirectoryProbe, NodePhase
 from meshrelay.http.lag import LagMeter
-from meshrelay.http.metrics import MetricSources, make_registry
+from meshrelay.http.metrics import MetricSources, PartCounts, make_registry
 from meshrelay.http.neighbours import Neighbours
 from meshrelay.http.node_status import STATUS_CALL, StatusSources, answer_status
 from meshrelay.http.reserve import RESERVE_CALL, answer_reserve
 from meshrelay.http.site import HttpPages, RelaySite, make_site
-from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
 from meshrelay.machine.reliability import ReliabilityOptions
+from meshrelay.mesh.nodes import Nodes
 from meshrelay.mesh.registration import Registration
-from meshrelay.open_files import raise_open_files_limit
+from meshrelay.node_parts import (
+    admin_access,
+    application_setups,
+    connection_rules,
+    make_authenticator,
+    new_sid,
+    node_id_of,
+    websocket_rules,
+)
 from meshrelay.session.application import Application
-from meshrelay.session.auth import Authenticator, Identity, OpenAuthenticator, TokenAuthenticator, TokenRules
+from meshrelay.session.auth import Identity
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.drain import Drain
 from meshrelay.session.reception import Reception
@@ -61,20 +65,14 @@ from meshrelay.transport.stream_link import StreamParts, shown_address
 from meshrelay.transport.tcp import TcpFactory
 from meshrelay.transport.udp import UdpCredentials, UdpListener
 from meshrelay.transport.udp_link import UdpParts
-from meshrelay.transport.websocket import NodeWebSocketFactory, WebSocketRules
+from meshrelay.transport.websocket import NodeWebSocketFactory
 from meshrelay.wire.commands import pushed_message_overhead
 from meshrelay.wire.frame import HEADER_BYTES
 
 __all__ = ["Node", "make_service"]
 
-#: Open files that are left for everything but clients: logs, HTTP, links, the reactor's own.
-SPARE_FILES = 100
-
 #: How exact retransmission and pacing of UDP are.
 PACER_RESOLUTION_SECONDS = 0.002
-
-#: Deadline of a WebSocket's opening handshake.
-HANDSHAKE_SECONDS = 5.0
 
 
 def make_service(config: Config, reactor: Any) -> MultiService:
@@ -89,27 +87,6 @@ def make_service(config: Config, reactor: Any) -> MultiService:
     return top
 
 
-def _node_id(config: Config) -> str:
-    return config.node.id or f"{socket.gethostname()}-{secrets.token_hex(2)}"
-
-
-def _authenticator(auth: AuthConfig) -> Authenticator:
-    if auth.mode == "open":
-        return OpenAuthenticator()
-    is_symmetric = auth.algorithms[0].startswith("HS")
-    key = read_secret(auth.secret_file if is_symmetric else auth.public_key_file)
-    return TokenAuthenticator(TokenRules(key, tuple(auth.algorithms), auth.audience, auth.issuer))
-
-
-def _connection_rules(session: SessionConfig) -> ConnectionRules:
-    return ConnectionRules.of(session, max(1, raise_open_files_limit() - SPARE_FILES))
-
-
-def _websocket_rules(config: Config) -> WebSocketRules:
-    handshake_seconds = min(HANDSHAKE_SECONDS, config.session.hello_timeout_seconds)
-    return WebSocketRules(tuple(config.auth.allowed_origins), handshake_seconds)
-
-
 class Node(Service):
     """One node: everything built in `__init__`, opened by `startService`, drained by `stopService`."""
 
@@ -117,7 +94,7 @@ class Node(Service):
 
     def __init__(self, config: Config, reactor: Any) -> None:
         self.config = config
-        self.node_id = _node_id(config)
+        self.node_id = node_id_of(config)
         self._reactor = reactor
         self.counters = NodeCounters()
         self._alarms = Alarms(reactor)
@@ -126,12 +103,12 @@ class Node(Service):
         self._hub = Hub(self._turn, reactor, self.counters)
         self.cluster = Cluster(self.node_id, config, reactor, self._turn)
         self._started_at = reactor.seconds()
-        rules = _connection_rules(config.session)
+        rules = connection_rules(config.session)
         self.registry = SessionRegistry(
-            self._registry_limits(config.session, rules), self._alarms, _new_sid, self.counters
+            self._registry_limits(config.session, rules), self._alarms, new_sid, self.counters
         )
         self._dispatcher = Dispatcher(reactor, config.session.hook_timeout_seconds, self.counters)
-        self.authenticator = _authenticator(config.auth)
+        self.authenticator = make_authenticator(config.auth)
         self.reception = Reception(
             self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
         )
@@ -303,7 +280,7 @@ class Node(Service):
             self.cluster.settled().addCallback(lambda _: self._ready())
 
     def _set_up_application(self) -> None:
-        for setup in _setups(self.config.app.module):
+        for setup in application_setups(self.config.app.module):
             setup(self.application)
 
     def _listen(self) -> None:
@@ -313,10 +290,10 @@ class Node(Service):
         parts = StreamParts(self._turn, self._alarms, limits, self.counters, session.max_payload_bytes)
         accept = self.reception.accept
         origins = tuple(self.config.auth.allowed_origins)
-        websocket_rules = _websocket_rules(self.config)
+        handshakes = websocket_rules(self.config)
         self.places.listen_stream("tcp", listen.tcp, TcpFactory(accept, parts))
         self.places.listen_datagram("udp", listen.udp, self._udp)
-        self._websockets = NodeWebSocketFactory(accept, parts, websocket_rules, self._reactor)
+        self._websockets = NodeWebSocketFactory(accept, parts, handshakes, self._reactor)
         self.places.listen_stream("websocket", listen.websocket, self._websockets)
         self.cluster.listen(self.places)
         self._site = make_site(self._pages(origins), self._reactor)
@@ -351,7 +328,7 @@ class Node(Service):
             is_starting=self._is_starting,
             probe=probe,
             cluster_status=ClusterStatus(status, neighbours, view, self._reactor),
-            admin=_admin_access(self.config),
+            admin=admin_access(self.config),
             metrics_page=self._metrics_of_all(),
         )
 
@@ -362,13 +339,23 @@ class Node(Service):
     def _is_starting(self) -> bool:
         return bool(self.running) and not self._is_ready
 
+    def _cluster_counts(self) -> Iterator[PartCounts]:
+        for name, part in (
+            ("mesh", self.cluster.nodes if isinstance(self.cluster.nodes, Nodes) else None),
+            ("membership", self.cluster.membership),
+            ("registration", self.cluster.registration),
+            ("roaming", self.roaming),
+        ):
+            if part is not None:
+                yield PartCounts(name, part.statistics)
+
     def _metric_sources(self) -> MetricSources:
         return MetricSources(
             self.node_id,
             __version__,
             self.counters,
             self.registry,
-            (self.groups, self.direct),
+            (self.groups, self.direct, *self._cluster_counts()),
             lambda: self._udp.reservation_count,
             self._lag,
             lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
@@ -399,8 +386,8 @@ class Node(Service):
 
         :raises ConfigError: a key cannot be read; nothing was changed.
         """
-        authenticator = _authenticator(config.auth)
-        rules = _connection_rules(config.session)
+        authenticator = make_authenticator(config.auth)
+        rules = connection_rules(config.session)
         self.cluster.use(self.cluster.read_again(config))
         same_mode = config.auth.mode == self.config.auth.mode
         if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
@@ -410,7 +397,7 @@ class Node(Service):
         if self._site is not None and self._websockets is not None:
             origins = tuple(config.auth.allowed_origins)
             self._site.set_sign_in(self.authenticator, origins)
-            self._websockets.set_rules(_websocket_rules(config))
+            self._websockets.set_rules(websocket_rules(config))
         self._udp.set_reservation_seconds(config.session.hello_timeout_seconds)
         self.reception.rules = rules._replace(max_payload_bytes=self.config.session.max_payload_bytes)
         self.registry.set_limits(self._registry_limits(config.session, rules))
@@ -462,29 +449,3 @@ class Node(Service):
     def reserve_udp(self, identity: Identity, resume: str, received: int | None) -> UdpCredentials:
         """Secrets for a UDP client; see `meshrelay.http.endpoint.Endpoints`."""
         return self._udp.reserve(identity, resume, received)
-
-
-def _admin_access(config: Config) -> AdminAccess:
-    key = read_secret(config.http.admin_key_file) if config.http.admin_key_file else b""
-    return AdminAccess(key, trusts_addresses=not config.listen.http.lower().startswith("haproxy"))
-
-
-def _new_sid() -> str:
-    return secrets.token_hex(16)
-
-
-def _setups(module_name: str) -> Iterable[Callable[[IMeshRelay], object]]:
-    """The ``setup`` of each installed application, and of the module that the configuration names, last.
-
-    :raises ConfigError: the module cannot be imported or has no ``setup``.
-    """
-    setups: list[Callable[[IMeshRelay], object]] = [plugin.setup for plugin in getPlugins(IMeshRelayApp)]
-    if module_name:
-        try:
-            module = import_module(module_name)
-        except ImportError as error:
-            raise ConfigError([ConfigProblem("app.module", f"cannot import {module_name}: {error}")]) from error
-        if not callable(getattr(module, "setup", None)):
-            raise ConfigError([ConfigProblem("app.module", f"{module_name} has no setup(relay)")])
-        setups.append(module.setup)
-    return setups

@@ -18,7 +18,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay import service
+from meshrelay import node_parts
 from meshrelay.config.keys import keys_by_section
 from meshrelay.config.schema import (
     AppConfig,
@@ -49,8 +49,8 @@ class NodeKit(SynchronousTestCase):
 
     def setUp(self) -> None:
         """No node yet, and 1,000 open files."""
-        self.patch(service, "raise_open_files_limit", lambda: 1000)
-        self.patch(service, "getPlugins", lambda interface: [])
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
+        self.patch(node_parts, "getPlugins", lambda interface: [])
         self.errors = StringIO()
         self.patch(sys, "__stderr__", self.errors)
         self.observer = EventLoggingObserver()
@@ -248,7 +248,7 @@ class ApplicationTests(NodeKit):
                 """See `IMeshRelayApp`."""
                 order.append("plugin")
 
-        self.patch(service, "getPlugins", lambda interface: [Plugin()])
+        self.patch(node_parts, "getPlugins", lambda interface: [Plugin()])
         self.start(self.install("operators_app", setup=lambda relay: order.append("module")))
         self.assertEqual(order, ["plugin", "module"])
 

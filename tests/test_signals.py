@@ -11,7 +11,7 @@ from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay import service
+from meshrelay import node_parts
 from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.errors import ConfigError, ConfigProblem
 from meshrelay.service import make_service
@@ -49,7 +49,7 @@ class SignalTests(SynchronousTestCase):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.before = signal.getsignal(signal.SIGTERM)
-        self.patch(service, "raise_open_files_limit", lambda: 1000)
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
         self.observer = EventLoggingObserver()
         globalLogPublisher.addObserver(self.observer)
         self.addCleanup(globalLogPublisher.removeObserver, self.observer)

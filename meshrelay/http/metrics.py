@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -31,12 +31,12 @@ from meshrelay.fanout.outbox import POLICIES
 from meshrelay.http.lag import LagMeter
 from meshrelay.http.mesh_metrics import DirectoryCollector, LinkCollector, LinkTable
 from meshrelay.http.page import Answer, Page
-from meshrelay.interfaces import IComponent, ISession
+from meshrelay.interfaces import ISession
 from meshrelay.machine import packets
 from meshrelay.model import CloseReason
 from meshrelay.wire import datagram
 
-__all__ = ["MetricSources", "MetricsPage", "NodeCollector", "make_registry", "metrics_text"]
+__all__ = ["Counted", "MetricSources", "MetricsPage", "NodeCollector", "PartCounts", "make_registry", "metrics_text"]
 
 _Label = TypeVar("_Label")
 
@@ -58,6 +58,31 @@ OTHER_CODE = "other"
 _CODE_NAMES = {code.value: code.name.lower() for code in ErrorCode}
 
 
+class Counted(Protocol):
+    """A part of the node that counts; `meshrelay.interfaces.IComponent` is one."""
+
+    @property
+    def name(self) -> str:
+        """Goes into the text of each sample."""
+
+    def statistics(self) -> Mapping[str, int]:
+        """Counts; the same keys at each call."""
+
+
+class PartCounts(NamedTuple):
+    """`Counted` for a part whose names are too short for a page of all.
+
+    :ivar name: goes in front of each.
+    """
+
+    name: str
+    counts: Callable[[], Mapping[str, int]]
+
+    def statistics(self) -> Mapping[str, int]:
+        """See `Counted`."""
+        return {f"{self.name}_{name}": value for name, value in self.counts().items()}
+
+
 class MetricSources(NamedTuple):
     """What is read for each page.
 
@@ -72,7 +97,7 @@ class MetricSources(NamedTuple):
     version: str
     counters: NodeCounters
     sessions: Iterable[ISession]
-    components: Sequence[IComponent]
+    components: Sequence[Counted]
     udp_reservations: Callable[[], int]
     lag: LagMeter
     udp_socket_buffers: Callable[[], tuple[int, int]] = lambda: (0, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.mesh.errors import LinkRefused
 from meshrelay.mesh.greeting import NodeIdentity
+from meshrelay.mesh.interfaces import INodeConnection
 from meshrelay.mesh.link import LinkState
 from meshrelay.mesh.links import LinkOptions
 from meshrelay.testing.memory_mesh import KNOWN_KINDS, Line, MemoryConnection, MemoryMesh, MemoryNode
@@ -116,14 +118,30 @@ class RefusalTests(LinksTestCase):
         other.links.forget("b")
 
     def test_log_of_silent_ends(self) -> None:
-        """An end that is connected to and never answers is warned about once a minute; one that comes is not."""
+        """An end that never answers is warned about once a minute, however often it is tried."""
+        dialled = []
+
+        def dial() -> Deferred[INodeConnection]:
+            here, there = MemoryConnection(self.mesh, "b:1", None), MemoryConnection(self.mesh, "a:2", None)
+            here.other, there.other = there, here
+            dialled.append(here)
+            return succeed(here)
+
+        warnings = self.logged(LogLevel.warn)
+        self.a.links.keep("b", dial)
+        self.mesh.run(50)
+        self.assertGreater(len(dialled), 3)
+        self.assertEqual([line[:21] for line in warnings], ["no link to b at b:1: "])
+
+    def test_log_of_silent_callers(self) -> None:
+        """Those who connect and say nothing are worth one line a minute for each address, and no warning."""
         warnings, lines = self.logged(LogLevel.warn), self.logged(LogLevel.info)
-        self.mesh.keep("a", "b")
-        self.mesh.run(0.0015)
-        self.mesh.black_hole()
-        self.mesh.run(8)
-        self.assertEqual([line[:15] for line in warnings], ["no link to b at"])
-        self.assertEqual(lines, [])
+        for port in range(10):
+            here, there = MemoryConnection(self.mesh, "b", None), MemoryConnection(self.mesh, f"127.0.0.1:{port}", None)
+            here.other, there.other = there, here
+            self.b.links.accepted(there)
+        self.mesh.run(6)
+        self.assertEqual((len(lines), warnings), (1, []))
 
     def test_max_links(self) -> None:
         """No more nodes than max_links are kept in mind."""

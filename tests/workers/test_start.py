@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet import asyncioreactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay import service
+from meshrelay import node_parts
 from meshrelay.config.schema import Config, NodeConfig
 from meshrelay.service import Node
 from meshrelay.workers import start
@@ -42,7 +42,7 @@ class MakeTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """No process is started."""
-        self.patch(service, "raise_open_files_limit", lambda: 1000)
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
         self.reactor = SpawningReactor()
 
     def node(self, workers: int, plan_path: str = "") -> Any:

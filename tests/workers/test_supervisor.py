@@ -11,7 +11,7 @@ from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay import service
+from meshrelay import node_parts
 from meshrelay.cluster import SETTLE_SECONDS
 from meshrelay.config.schema import Config, ListenConfig, NodeConfig, SessionConfig
 from meshrelay.errors import ConfigError, ConfigProblem
@@ -57,8 +57,8 @@ class SupervisorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """It is not started."""
-        self.patch(service, "raise_open_files_limit", lambda: 1000)
-        self.patch(service, "getPlugins", lambda interface: [])
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
+        self.patch(node_parts, "getPlugins", lambda interface: [])
         self.patch(supervisor, "hold_port", self.hold_port)
         self.errors = StringIO()
         self.patch(sys, "__stderr__", self.errors)
@@ -183,7 +183,7 @@ class SupervisorTests(SynchronousTestCase):
 
     def test_application(self) -> None:
         """Applications run in the workers and not here, also those that are installed as plug-ins."""
-        self.patch(service, "getPlugins", lambda interface: self.fail("plug-ins were looked for"))
+        self.patch(node_parts, "getPlugins", lambda interface: self.fail("plug-ins were looked for"))
         self.supervisor.startService()
         self.assertEqual(self.supervisor.groups.statistics()["groups"], 0)
 

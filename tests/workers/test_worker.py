@@ -14,7 +14,7 @@ from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay import service
+from meshrelay import node_parts
 from meshrelay.cluster import SETTLE_SECONDS
 from meshrelay.config.schema import Config, ListenConfig, NodeConfig, SessionConfig
 from meshrelay.errors import ConfigError
@@ -78,8 +78,8 @@ class WorkerNodeTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Its ports are open in memory."""
-        self.patch(service, "raise_open_files_limit", lambda: 1000)
-        self.patch(service, "getPlugins", lambda interface: [])
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
+        self.patch(node_parts, "getPlugins", lambda interface: [])
         self.observer = EventLoggingObserver()
         globalLogPublisher.addObserver(self.observer)
         self.addCleanup(globalLogPublisher.removeObserver, self.observer)
@@ -192,7 +192,7 @@ class MakeWorkerTests(SynchronousTestCase):
 
     def test_plan(self) -> None:
         """The node is the worker that the plan describes; nothing is connected yet."""
-        self.patch(service, "raise_open_files_limit", lambda: 1000)
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
         directory = Path(self.mktemp())
         directory.mkdir()
         plan = WorkerPlan(index=0, supervisor_id="s", directory=str(directory), shared_ports={}, config=Config())

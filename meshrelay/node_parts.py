@@ -1,0 +1,95 @@
+"""Parts of a node that come straight from its configuration and know no other part."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable, Iterable
+from importlib import import_module
+
+from twisted.plugin import getPlugins
+
+from meshrelay.config.files import read_secret
+from meshrelay.config.schema import AuthConfig, Config, SessionConfig
+from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.http.admin import AdminAccess
+from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
+from meshrelay.open_files import raise_open_files_limit
+from meshrelay.session.auth import Authenticator, OpenAuthenticator, TokenAuthenticator, TokenRules
+from meshrelay.session.rules import ConnectionRules
+from meshrelay.transport.websocket import WebSocketRules
+
+__all__ = [
+    "admin_access",
+    "application_setups",
+    "connection_rules",
+    "make_authenticator",
+    "new_sid",
+    "node_id_of",
+    "websocket_rules",
+]
+
+#: Open files that are left for everything but clients: logs, HTTP, links, the reactor's own.
+SPARE_FILES = 100
+
+#: Deadline of a WebSocket's opening handshake.
+HANDSHAKE_SECONDS = 5.0
+
+
+def node_id_of(config: Config) -> str:
+    """Return the configured ID, or a new one: the host name and four random hex digits."""
+    return config.node.id or f"{socket.gethostname()}-{secrets.token_hex(2)}"
+
+
+def make_authenticator(auth: AuthConfig) -> Authenticator:
+    """Return what decides who may sign in.
+
+    :raises ConfigError: a key cannot be read.
+    """
+    if auth.mode == "open":
+        return OpenAuthenticator()
+    is_symmetric = auth.algorithms[0].startswith("HS")
+    key = read_secret(auth.secret_file if is_symmetric else auth.public_key_file)
+    return TokenAuthenticator(TokenRules(key, tuple(auth.algorithms), auth.audience, auth.issuer))
+
+
+def connection_rules(session: SessionConfig) -> ConnectionRules:
+    """Return the rules of connections; as many as there may be open files, where [session] does not say."""
+    return ConnectionRules.of(session, max(1, raise_open_files_limit() - SPARE_FILES))
+
+
+def websocket_rules(config: Config) -> WebSocketRules:
+    """Return the rules of opening handshakes."""
+    handshake_seconds = min(HANDSHAKE_SECONDS, config.session.hello_timeout_seconds)
+    return WebSocketRules(tuple(config.auth.allowed_origins), handshake_seconds)
+
+
+def admin_access(config: Config) -> AdminAccess:
+    """Return who may see the inside of the cluster.
+
+    :raises ConfigError: the key cannot be read.
+    """
+    key = read_secret(config.http.admin_key_file) if config.http.admin_key_file else b""
+    return AdminAccess(key, trusts_addresses=not config.listen.http.lower().startswith("haproxy"))
+
+
+def new_sid() -> str:
+    """Return 32 random hex digits."""
+    return secrets.token_hex(16)
+
+
+def application_setups(module_name: str) -> Iterable[Callable[[IMeshRelay], object]]:
+    """The ``setup`` of each installed application, and of the module that the configuration names, last.
+
+    :raises ConfigError: the module cannot be imported or has no ``setup``.
+    """
+    setups: list[Callable[[IMeshRelay], object]] = [plugin.setup for plugin in getPlugins(IMeshRelayApp)]
+    if module_name:
+        try:
+            module = import_module(module_name)
+        except ImportError as error:
+            raise ConfigError([ConfigProblem("app.module", f"cannot import {module_name}: {error}")]) from error
+        if not callable(getattr(module, "setup", None)):
+            raise ConfigError([ConfigProblem("app.module", f"{module_name} has no setup(relay)")])
+        setups.append(module.setup)
+    return setups

@@ -1,0 +1,68 @@
+"""Tests of `meshrelay.node_parts`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from meshrelay.config.schema import AuthConfig, Config, HttpConfig, ListenConfig, NodeConfig, SessionConfig
+from meshrelay.errors import ConfigError
+from meshrelay.node_parts import (
+    admin_access,
+    application_setups,
+    connection_rules,
+    make_authenticator,
+    new_sid,
+    node_id_of,
+    websocket_rules,
+)
+from meshrelay.session.auth import OpenAuthenticator, TokenAuthenticator
+
+
+class PartTests(SynchronousTestCase):
+    """From configuration to parts."""
+
+    def test_node_id(self) -> None:
+        """The configured ID, else one that is new each time."""
+        self.assertEqual(node_id_of(Config(node=NodeConfig(id="n1"))), "n1")
+        first, second = node_id_of(Config()), node_id_of(Config())
+        self.assertRegex(first, r"\A.+-[0-9a-f]{4}\Z")
+        self.assertEqual(first[:-4], second[:-4])
+
+    def test_sid(self) -> None:
+        """32 hex digits that are never the same."""
+        self.assertRegex(new_sid(), r"\A[0-9a-f]{32}\Z")
+        self.assertNotEqual(new_sid(), new_sid())
+
+    def test_authenticator(self) -> None:
+        """By mode; a key that cannot be read is told."""
+        self.assertIsInstance(make_authenticator(AuthConfig()), OpenAuthenticator)
+        path = Path(self.mktemp())
+        path.write_text("s" * 32)
+        auth = AuthConfig(mode="token", secret_file=str(path))
+        self.assertIsInstance(make_authenticator(auth), TokenAuthenticator)
+        path.unlink()
+        self.assertRaises(ConfigError, make_authenticator, auth)
+
+    def test_rules(self) -> None:
+        """What is configured counts, what is not comes from the limit of open files."""
+        self.assertEqual(connection_rules(SessionConfig(max_connections=7)).max_connections, 7)
+        self.assertGreater(connection_rules(SessionConfig()).max_connections, 0)
+
+    def test_handshake(self) -> None:
+        """The opening handshake never takes longer than HELLO may."""
+        rules = websocket_rules(Config(session=SessionConfig(hello_timeout_seconds=1.5)))
+        self.assertIn(1.5, rules)
+
+    def test_admin(self) -> None:
+        """A key that cannot be read is told; behind a proxy addresses are not trusted."""
+        path = self.mktemp()
+        self.assertRaises(ConfigError, admin_access, Config(http=HttpConfig(admin_key_file=path)))
+        admin_access(Config(listen=ListenConfig(http="haproxy:tcp:0:interface=127.0.0.1")))
+
+    def test_setups(self) -> None:
+        """A module that cannot be imported, or has no setup, is told under its key."""
+        for name in ("no.such.module", "json"):
+            error = self.assertRaises(ConfigError, application_setups, name)
+            self.assertEqual([problem.path for problem in error.problems], ["app.module"])
