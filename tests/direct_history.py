@@ -3,7 +3,10 @@
 The rules that `History.check` holds it to:
 
 1. No message reaches its peer twice.
-2. What reaches a peer from one sender comes in the order in which it was sent.
+2. What reaches one session of a peer from one sender comes in the order in which it was sent: all that was sent by one
+   connection, and all that was answered with OK. (A request that was not answered when its sender went to another node
+   may still be on its way there, and be overtaken by what the sender asks of the other node. And a user who signs in
+   anew has two sessions until the node of the first one is told.)
 3. A message that was answered with OK reaches its peer, unless it was taken while the peer's client did not read and what
    was kept for that client was given up afterwards. A client does not read from when its line is stuck, or its
    connection has broken, until it is back. What was kept is given up in exactly these cases:
@@ -20,7 +23,6 @@ recovered its session, on whichever node. When it was taken lies between the req
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -47,6 +49,9 @@ __all__ = ["History", "Loss", "Sent", "Storm", "StormPlan"]
 
 STEP_SECONDS = 0.02
 
+#: Stands for the line of all messages with an OK.
+_WITH_OK = 0
+
 
 @dataclass
 class Sent:
@@ -56,6 +61,8 @@ class Sent:
     peer: str
     number: int
     at: float
+    #: Of the sender; each of its connections has another one.
+    connection: int
     #: None = there was no OK.
     accepted_at: float | None = None
     #: Error code of the answer; None = there was none.
@@ -76,22 +83,28 @@ class History:
     """All that was sent, and what came."""
 
     sent: list[Sent] = field(default_factory=list)
-    #: Peer -> (sender, number) in order.
-    came: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    #: Peer -> (sender, number, session that it came by) in order.
+    came: dict[str, list[tuple[str, int, str]]] = field(default_factory=lambda: defaultdict(list))
     losses: dict[str, list[Loss]] = field(default_factory=lambda: defaultdict(list))
 
     def check(self) -> list[str]:
         """Return what is wrong, one line each; see the module for the rules."""
         problems = []
-        seen: dict[tuple[str, str], set[int]] = defaultdict(set)
+        all_sent = {(sent.sender, sent.peer, sent.number): sent for sent in self.sent}
         for peer, messages in self.came.items():
-            for sender, number in messages:
-                numbers = seen[sender, peer]
-                if number in numbers:
+            seen = set()
+            newest: dict[tuple[str, str, int], int] = defaultdict(int)
+            for sender, number, sid in messages:
+                if (sender, number) in seen:
                     problems.append(f"{sender} to {peer}: {number} came twice")
-                elif numbers and number < max(numbers):
-                    problems.append(f"{sender} to {peer}: {number} came after {max(numbers)}")
-                numbers.add(number)
+                    continue
+                seen.add((sender, number))
+                sent = all_sent[sender, peer, number]
+                lines = [sent.connection] if sent.accepted_at is None else [sent.connection, _WITH_OK]
+                for line in lines:
+                    if number < newest[sender, sid, line]:
+                        problems.append(f"{sender} to {peer}: {number} came after {newest[sender, sid, line]}; {sent}")
+                    newest[sender, sid, line] = max(number, newest[sender, sid, line])
         problems += [
             f"{sent.sender} to {sent.peer}: {sent.number}, sent at {sent.at:.2f} and taken at {sent.accepted_at:.2f}, did "
             f"not come; {self.losses[sent.peer]}"
@@ -102,7 +115,7 @@ class History:
 
     def missing(self) -> list[Sent]:
         """Messages with an OK that did not come."""
-        came = {(sender, peer, number) for peer, messages in self.came.items() for sender, number in messages}
+        came = {(sender, peer, number) for peer, messages in self.came.items() for sender, number, _ in messages}
         return [
             sent
             for sent in self.sent
@@ -132,6 +145,8 @@ class StormPlan:
     #: Of the users.
     acknowledging: float = 0.8
     kills: bool = True
+    #: Of links between nodes, each way.
+    longest_delay_seconds: float = 0.005
 
 
 class _User:
@@ -149,36 +164,46 @@ class _User:
         self.asked: dict[int, Sent] = {}
         #: Request ID of the HELLO; 0 = it was answered.
         self.hello = 0
+        self.connections = 0
         self.resumed_from = ""
+        #: Where its last connection broke.
+        self.left = ""
+        #: Its line is stuck.
+        self.is_stalled = False
         #: sid -> since when its client does not read, and the node that keeps what comes.
         self.unread: dict[str, tuple[float, str]] = {}
         #: Connections that are read, oldest first, and how far.
         self.read_counts: dict[MemoryClient, int] = {}
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether its line is stuck."""
-        return self.client is not None and self.sid in self.unread
+        self.sids: dict[MemoryClient, str] = {}
 
 
 @implementer(ISessionObserver)
-class _Ends:
-    """Is told by a node which sessions are over."""
+class _Keeper:
+    """Is told by one node for whom it keeps messages: also for sessions that a client never learned of."""
 
-    def __init__(self, ended: Callable[[str, str], object]) -> None:
-        self._ended = ended
+    def __init__(self, node_id: str, users: dict[str, _User], storm: Storm) -> None:
+        self._node_id = node_id
+        self._users = users
+        self._storm = storm
 
     def session_opened(self, session: ISession) -> None:
         """See `ISessionObserver`."""
 
-    session_away = session_back = session_moved = session_opened
+    session_back = session_moved = session_opened
+
+    def session_away(self, session: ISession) -> None:
+        """See `ISessionObserver`."""
+        self._users[session.user.user_id].unread.setdefault(session.user.sid, (self._storm.now, self._node_id))
 
     def session_adopted(self, session: ISession, group_ids: list[str]) -> None:
         """See `ISessionObserver`."""
+        unread = self._users[session.user.user_id].unread
+        since, _ = unread.get(session.user.sid, (self._storm.now, ""))
+        unread[session.user.sid] = since, self._node_id
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
         """See `ISessionObserver`."""
-        self._ended(session.user.user_id, session.user.sid)
+        self._storm.session_over(session.user.user_id, session.user.sid)
 
 
 class Storm:
@@ -186,6 +211,7 @@ class Storm:
 
     :param seed: of everything that is drawn.
     :ivar codes: how often each error code was answered.
+    :ivar thrown_out: connections that a node closed although they were the newest of their users.
     :ivar recovered: sessions that went on without a gap after their connection broke, and of those
     :ivar moved: the ones on another node.
     """
@@ -194,9 +220,10 @@ class Storm:
         self._plan = plan
         self._random = Random(seed)
         config = Config(group=GroupConfig(send_interval_ms=0), session=SessionConfig(resume_seconds=20.0))
-        self.cluster = GroupCluster("abc", config, seed=seed, line=Line(0.001, 0.005, 0.02))
+        self.cluster = GroupCluster("abc", config, seed=seed, line=Line(0.001, plan.longest_delay_seconds, 0.02))
         self.history = History()
         self.codes: dict[int, int] = defaultdict(int)
+        self.thrown_out = 0
         self.recovered = 0
         self.moved = 0
         self._numbers: dict[tuple[str, str], int] = defaultdict(int)
@@ -210,10 +237,11 @@ class Storm:
         users = list(self._users.values())
         self._pairs = [(user, self._random.choice(users)) for user in users for _ in range(plan.peers)]
         for node_id in self.cluster.node_ids:
-            self.cluster[node_id].registry.add_observer(_Ends(self._session_over))
+            self.cluster[node_id].registry.add_observer(_Keeper(node_id, self._users, self))
 
     @property
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Seconds of the cluster's clock."""
         return self.cluster.clock.seconds()
 
     def run(self) -> History:
@@ -245,7 +273,7 @@ class Storm:
             for user in self._users.values():
                 for client in list(user.read_counts):
                     self._read(user, client)
-            due = [each for each in self._returns if each[0] <= self._now]
+            due = [each for each in self._returns if each[0] <= self.now]
             for each in due:
                 self._returns.remove(each)
                 self._come(each[1], each[2], each[1].sid)
@@ -265,6 +293,9 @@ class Storm:
                 happens(user)
 
     def _sign_in_elsewhere(self, user: _User) -> None:
+        if user.is_stalled and user.client is not None:
+            user.client.lose()
+            self._disconnected(user)
         # The earlier connection is read until its node closes it.
         user.asked.clear()
         self._come(user, self._random.choice(self.cluster.node_ids), "")
@@ -277,29 +308,36 @@ class Storm:
             if not user.acks:
                 self._stops_reading(user)
                 self._lost(user, user.sid, "does not acknowledge")
-            self._disconnected(user)
-            node_id = user.node_id if self._random.random() < 0.4 else self._random.choice(self.cluster.node_ids)
-            self._returns.append((self._now + self._random.random() * 0.6, user, node_id))
+            self._goes_away(user)
         else:
             # Nobody notices that it reads nothing, for a while.
             client.link.stall()
+            user.is_stalled = True
             self._stops_reading(user)
+
+    def _goes_away(self, user: _User) -> None:
+        self._disconnected(user)
+        user.left = user.node_id
+        node_id = user.node_id if self._random.random() < 0.4 else self._random.choice(self.cluster.node_ids)
+        self._returns.append((self.now + self._random.random() * 0.6, user, node_id))
 
     def _disconnected(self, user: _User) -> None:
         self._stops_reading(user)
         if user.client is not None:
             del user.read_counts[user.client]
         user.client = None
+        user.is_stalled = False
         user.hello = 0
         user.asked.clear()
 
     def _stops_reading(self, user: _User) -> None:
-        user.unread.setdefault(user.sid, (self._now, user.node_id))
+        user.unread.setdefault(user.sid, (self.now, user.node_id))
 
     def _unstall(self, user: _User) -> None:
         assert user.client is not None
         user.client.link.unstall()
-        del user.unread[user.sid]
+        user.is_stalled = False
+        user.unread.pop(user.sid, None)
 
     def _kill(self, node_id: str) -> None:
         self.cluster.kill(node_id)
@@ -307,7 +345,7 @@ class Storm:
             if user.node_id == node_id and user.client is not None:
                 self._read(user, user.client)
                 self._disconnected(user)
-                self._returns.append((self._now + self._random.random(), user, self.cluster.node_ids[0]))
+                self._returns.append((self.now + self._random.random(), user, self.cluster.node_ids[0]))
             for sid, (_, keeper) in list(user.unread.items()):
                 if keeper == node_id:
                     self._lost(user, sid, "its node died")
@@ -319,19 +357,21 @@ class Storm:
             (at, user, self.cluster.node_ids[-1] if where == node_id else where) for at, user, where in self._returns
         ]
 
-    def _session_over(self, user_id: str, sid: str) -> None:
+    def session_over(self, user_id: str, sid: str) -> None:
+        """A node has ended a session."""
         if sid in self._users[user_id].unread:
             self._lost(self._users[user_id], sid, "its session is over")
 
     def _lost(self, user: _User, sid: str, why: str) -> None:
         since, _ = user.unread.pop(sid)
-        self.history.losses[user.user_id].append(Loss(since, self._now, why))
+        self.history.losses[user.user_id].append(Loss(since, self.now, why))
 
     # What users do.
 
     def _come(self, user: _User, node_id: str, resume: str) -> None:
         client = user.client = self.cluster[node_id].connect(user.transport)
         user.read_counts[client] = 0
+        user.connections += 1
         user.node_id = node_id
         user.resumed_from = resume
         received = user.received if resume and user.acks else None
@@ -344,7 +384,7 @@ class Storm:
         for _ in range(self._random.randint(1, self._plan.longest_burst)):
             pair = user.user_id, peer.user_id
             self._numbers[pair] += 1
-            sent = Sent(*pair, self._numbers[pair], self._now)
+            sent = Sent(*pair, self._numbers[pair], self.now, user.connections)
             self.history.sent.append(sent)
             payload = encode_direct(peer.user_id, b"%d" % sent.number)
             user.asked[user.client.ask(Command.DM_SEND, payload)] = sent
@@ -356,39 +396,48 @@ class Storm:
         is_present = client is user.client
         for frame in new:
             if is_present and frame.request_id and frame.request_id == user.hello:
-                self._welcomed(user, frame.payload)
+                self._welcomed(user, client, frame.payload)
             elif is_present and frame.request_id:
                 self._answered(user, frame)
             elif frame.status == Status.PUSH and frame.ver:
                 user.received += is_present
                 pushed = decode_pushed_direct(frame.payload)
-                self.history.came[user.user_id].append((pushed.user_id, int(pushed.message)))
+                self.history.came[user.user_id].append((pushed.user_id, int(pushed.message), user.sids[client]))
         if client.link.is_closed and not is_present:
             del user.read_counts[client]
+        elif client.link.is_closed:
+            self.thrown_out += 1
+            self._goes_away(user)
         elif new and is_present and user.acks and not user.hello and self._random.random() < 0.3:
             client.acknowledge(user.received)
 
-    def _welcomed(self, user: _User, payload: bytes) -> None:
+    def _welcomed(self, user: _User, client: MemoryClient, payload: bytes) -> None:
         welcome = decode_welcome(payload)
         user.hello = 0
         if not welcome.resumed:
             user.received = 0
+            self._look_for_lost(user)
         elif user.resumed_from in user.unread:
-            _, before = user.unread[user.resumed_from]
             if welcome.recovered:
                 del user.unread[user.resumed_from]
                 self.recovered += 1
-                self.moved += before != user.node_id
+                self.moved += user.left != user.node_id
             else:
                 self._lost(user, user.resumed_from, "not recovered")
-        user.sid = welcome.sid
+        user.sid = user.sids[client] = welcome.sid
+
+    def _look_for_lost(self, user: _User) -> None:
+        registries = [self.cluster[node_id].registry for node_id in self.cluster.node_ids]
+        for sid in list(user.unread):
+            if all(registry.find_session(sid) is None for registry in registries):
+                self._lost(user, sid, "got lost on its way to another node")
 
     def _answered(self, user: _User, frame: Frame) -> None:
         sent = user.asked.pop(frame.request_id, None)
         if sent is None:
             return
         if frame.status == Status.OK:
-            sent.accepted_at = self._now
+            sent.accepted_at = self.now
         else:
             sent.refused = decode_error(frame.payload)[0]
             self.codes[sent.refused] += 1

@@ -420,22 +420,24 @@ class DirectMessages:
             if not self._nodes.is_lost(node_id) and node_id in self._nodes.known():
                 # It is back, and will say so itself when a user is gone.
                 return
-            if await self._is_elsewhere(channel.peer_id):
+            if await self._is_elsewhere(channel.peer_id, node_id):
                 channel.place = None
                 continue
             user = User(channel.peer_id, place.sid)
             message = await self._disconnect_message(user, channel.user_id)
             self._gone(Gone(user.user_id, user.sid, channel.user_id, message), node_id)
 
-    async def _is_elsewhere(self, user_id: str) -> bool:
+    async def _is_elsewhere(self, user_id: str, lost_node: str) -> bool:
         if self._sessions.find_user(user_id) is not None:
             return True
         if self._directory is None:
             return False
         try:
-            return await self._directory.find_user(user_id) is not None
+            record = await self._directory.find_user(user_id)
         except MeshError:
             return False
+        # It may not have forgotten the lost node yet.
+        return record is not None and record.node_id != lost_node
 
 
 async def _call(callback: Callable[[str, User], object], user_id: str, user: User) -> None:

@@ -47,7 +47,7 @@ CHECK_SECONDS = 0.25
 MAX_PENDING = 200_000
 
 #: Look-ups that found the peer where it is not, before it counts as gone; the pause before each grows.
-MAX_TRIES = 6
+MAX_TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
 
 _ERRORS: Mapping[Outcome, type[CommandError]] = {

@@ -16,6 +16,7 @@ alone           the same for a node without links: nobody
 membership      this node in the directory, and whom it dials by what the directory says
 contact         the node behind an address, before any directory says who that is
 registration    the users and groups of this node in the directory, and again when that lost them
+rarely          what is worth a line in the log: the same thing once a minute
 errors          what goes wrong between nodes
 ==============  ================================================================================================
 

@@ -17,20 +17,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.cluster import (
-    BROADCAST,
-    CREATE,
-    JOIN,
-    LEAVE,
-    LOST,
-    Member,
-    Node,
-    check_heard_once,
-    cluster_config,
-    links_of,
-    wait_until,
-)
+from tests.integration.cluster import Node, cluster_config, links_of, wait_until
 from tests.integration.daemon import ROOT
+from tests.integration.members import BROADCAST, CREATE, JOIN, LEAVE, LOST, Member, check_heard_once
 from tests.integration.wire_clients import Closed, TcpClient
 
 __all__ = ["ClusterKit", "wait_members"]
@@ -77,14 +66,18 @@ class ClusterKit(SynchronousTestCase):
         first = self.run_node(cluster_config("n0", **sections))
         directory = "pb:" + first.places["mesh"]
         configs = [cluster_config(f"n{index}", directory, **sections) for index in range(1, count)]
+        nodes = [first, *self.run_nodes(configs)]
+        for node in nodes:
+            node.wait_linked(count - 1)
+        return nodes
+
+    def run_nodes(self, configs: list[dict[str, Any]]) -> list[Node]:
+        """Start nodes at the same time."""
         nodes = [Node(config) for config in configs]
         with ThreadPoolExecutor(max(1, len(nodes))) as pool:
             list(pool.map(Node.__enter__, nodes))
         for node in nodes:
             self.stack.push(node)
-        nodes.insert(0, first)
-        for node in nodes:
-            node.wait_linked(count - 1)
         return nodes
 
     def member(self, node: Node, user: str, transport: str = "tcp", resume: str = "") -> Member:
@@ -112,9 +105,14 @@ class ClusterKit(SynchronousTestCase):
 class FiveNodeTests(ClusterKit):
     """Five nodes with members on all."""
 
-    def test_every_broadcast_once_and_in_order(self) -> None:
-        """Five nodes, every transport on each: each broadcast reaches each other member once, in order per sender."""
+    def test_all_nodes(self) -> None:
+        """Five nodes: each broadcast reaches each other member once and in order, and so does who comes and goes."""
         nodes = self.run_cluster(5)
+        self.broadcast_everywhere(nodes)
+        self.join_and_leave(nodes)
+
+    def broadcast_everywhere(self, nodes: list[Node]) -> None:
+        """Members of every transport on each node talk at once."""
         members = [
             self.member(node, f"{transport}-{index}", transport)
             for index, node in enumerate(nodes)
@@ -123,16 +121,15 @@ class FiveNodeTests(ClusterKit):
         # The home of the group is not the node with the directory.
         members.append(members.pop(0))
         self.one_group(members)
-        self.talk_for(members, 3.0, 20.0)
+        self.talk_for(members, 2.0, 20.0)
         check_heard_once(members, members)
-        self.assertTrue(all(member.sent >= 30 for member in members), [member.sent for member in members])
+        self.assertTrue(all(member.sent >= 20 for member in members), [member.sent for member in members])
         for member in members:
             held_by, count = member.group()
             self.assertEqual((len(held_by), count), (5, 15))
 
-    def test_joins_and_leaves(self) -> None:
+    def join_and_leave(self, nodes: list[Node]) -> None:
         """Other nodes are told the messages of joins and leaves; a node without members lets the group go."""
-        nodes = self.run_cluster(5)
         members = [self.member(node, f"user-{index}") for index, node in enumerate(nodes)]
         group_id = members[0].create()
         for member in members[1:]:
@@ -178,13 +175,13 @@ class TakeOverTests(ClusterKit):
 
     def test_resume_of_a_living_session(self) -> None:
         """Who resumes on another node while still connected takes the session along; the old connection is REPLACED."""
+        nodes = self.run_cluster(2)
         for transport in TRANSPORTS:
-            nodes = self.run_cluster(2)
-            bob = self.member(nodes[0], "bob", transport)
-            ann = self.member(nodes[0], "ann", transport)
+            bob = self.member(nodes[0], f"bob-{transport}", transport)
+            ann = self.member(nodes[0], f"ann-{transport}", transport)
             bob.join(ann.create())
             bob.say()
-            moved = self.member(nodes[1], "ann", transport, resume=ann.sid)
+            moved = self.member(nodes[1], ann.user, transport, resume=ann.sid)
             self.assertIs(moved.welcome["resumed"], True, transport)
             self.assertEqual(moved.welcome["node"], "n1")
             self.assertEqual(ann.wait_for_end(2), 4500)
@@ -195,7 +192,6 @@ class TakeOverTests(ClusterKit):
             bob.wait_heard(moved)
             self.assertEqual(bob.of(LOST), [])
             self.assertEqual(bob.group()[1], 2)
-            self.stack.close()
 
     def test_there_and_back(self) -> None:
         """A user who resumes on another node and at once on the first one again is one member all the time."""
@@ -301,7 +297,7 @@ class AdmissionTests(ClusterKit):
         bob.talk(20)
         twin = self.run_node(cluster_config("n1", "pb:" + nodes[0].places["mesh"]))
         twin.wait_for_log("two nodes have the ID n1")
-        time.sleep(3)
+        time.sleep(1.5)
         ann.fall_silent()
         bob.fall_silent()
         check_heard_once([ann, bob], [ann, bob])

@@ -6,19 +6,8 @@ import signal
 import time
 from typing import Any
 
-from tests.integration.cluster import (
-    BACK,
-    LOST,
-    Line,
-    Member,
-    Node,
-    check_heard_once,
-    cluster_config,
-    free_port,
-    links_of,
-    longest_pause,
-    wait_until,
-)
+from tests.integration.cluster import Line, Node, cluster_config, free_port, links_of, wait_until
+from tests.integration.members import BACK, LOST, Member, check_heard_once, longest_pause
 from tests.integration.test_cluster import ClusterKit, wait_members
 
 #: A dead node is known to be dead by then.
@@ -41,11 +30,21 @@ class FailuresKit(ClusterKit):
         return members
 
     def check_lost_once(self, members: list[Member], lost: list[Member]) -> None:
-        """Each member is told each loss once, by one and the same node."""
+        """Each member is told each loss once, all by the same node, which is one of theirs."""
         for gone in lost:
             told = {tuple(push.message for push in member.of(LOST, gone.user)) for member in members}
             self.assertEqual(len(told), 1, told)
-            self.assertEqual(len(told.pop()), 1)
+            (messages,) = told
+            self.assertEqual(len(messages), 1, messages)
+            speaker = messages[0].decode().removeprefix("lost by ")
+            self.assertIn(speaker, {member.user.split("-")[0] for member in members})
+
+    def check_back_once(self, members: list[Member], lost: list[Member]) -> None:
+        """Each member is told the return of each by the node that told it the loss."""
+        for member in members:
+            for gone in lost:
+                expected = [push.message.replace(b"lost", b"back") for push in member.of(LOST, gone.user)]
+                self.assertEqual([push.message for push in member.of(BACK, gone.user)], expected)
 
 
 class KilledNodeTests(FailuresKit):
@@ -148,7 +147,7 @@ class KilledNodeTests(FailuresKit):
             self.assertLess(longest_pause(member, awake), 1.0)
         check_heard_once(members, members)
         self.check_lost_once(awake, asleep)
-        self.assertEqual({len(member.of(BACK)) for member in awake}, {2})
+        self.check_back_once(awake, asleep)
 
 
 class CutLineTests(FailuresKit):
@@ -191,6 +190,8 @@ class CutLineTests(FailuresKit):
                     # Who was on the same side all the time was never lost, whatever the other side thought.
                     told = sorted(push.user for push in member.of(cmd))
                     self.assertEqual(told, sorted(other.user for other in there), (how, member.user, cmd))
+            self.check_lost_once(here, there)
+            self.check_back_once(here, there)
 
     def run_far(self, far: Line, near: Line) -> Node:
         """The node at the end of a line."""

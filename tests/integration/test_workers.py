@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import ConfigError
 from meshrelay.transport.shared_port import hold_port
-from tests.integration.cluster import create_group
 from tests.integration.daemon import Daemon, run_until_exit
+from tests.integration.members import create_group
 from tests.integration.wire_clients import TcpClient, UdpClient, WebSocketClient
 
 OFF = 'tcp = ""\nudp = ""\nwebsocket = ""\nhttp = ""\n'

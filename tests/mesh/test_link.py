@@ -6,6 +6,7 @@ from itertools import product
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import LocalProtocolError
@@ -88,6 +89,21 @@ class DialTests(SynchronousTestCase):
             self.clock.advance(0.01)
         gaps = [round(late - early, 1) for early, late in zip(self.dialled_at, self.dialled_at[1:], strict=False)]
         self.assertEqual(gaps, [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+
+    def test_log_of_failures(self) -> None:
+        """A node that cannot be reached is warned about once a minute, however often it is dialled."""
+        warnings: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event["log_level"] is LogLevel.warn:
+                warnings.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.link.keep(self.refuse)
+        for _ in range(90):
+            self.clock.advance(1)
+        self.assertEqual(len(warnings), 2, warnings)
 
     def test_stop(self) -> None:
         """A stopped link dials no more, also not the one that is under way, and cannot be kept again."""
