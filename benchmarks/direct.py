@@ -1,11 +1,11 @@
 """Direct messages: how many a second go through one node, next to nats-server, and how late they are across two nodes.
 
-``python -m benchmarks.direct``; about a minute. Needs Linux and, for the comparison, Debian's nats-server (found in PATH,
-or named by ``--nats``). Writes the figures to results/direct.json and the table into README.md.
+``python -m benchmarks.direct``; about three minutes. Needs Linux and, to compare, Debian's nats-server, found in PATH
+or named by ``--nats``. Writes the figures to results/direct.json and the table into README.md.
 
-The users are raw sockets in one process of their own (`direct_load`), the node is a daemon with one process. A message has
-64 bytes; each goes to one user, and its sender is answered. nats-server is measured with an answer to each message, as it
-is here, and without.
+The users are raw sockets in one process of their own (`direct_load`), the node is a daemon with one process. A message
+has 64 bytes; each goes to one user, and its sender is answered. nats-server is measured with an answer to each message,
+as it is here, and without.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -107,18 +108,19 @@ def measure_nats(program: str) -> dict[str, dict[str, float]]:
 
 def measure_steady() -> dict[str, float]:
     """A steady rate from the users of one node to those of another."""
-    with Node(cluster_config("a")) as first:
-        with Node(cluster_config("b", "pb:" + first.places["mesh"])) as second:
-            second.wait_linked(1)
-            first.wait_linked(1)
-            return run_load(
-                mode="steady",
-                address=first.address("tcp"),
-                peer_address=second.address("tcp"),
-                pairs=STEADY_PAIRS,
-                per_second=PER_SECOND,
-                seconds=STEADY_SECONDS,
-            )
+    with ExitStack() as stack:
+        first = stack.enter_context(Node(cluster_config("a")))
+        second = stack.enter_context(Node(cluster_config("b", "pb:" + first.places["mesh"])))
+        for node in (first, second):
+            node.wait_linked(1)
+        return run_load(
+            mode="steady",
+            address=first.address("tcp"),
+            peer_address=second.address("tcp"),
+            pairs=STEADY_PAIRS,
+            per_second=PER_SECOND,
+            seconds=STEADY_SECONDS,
+        )
 
 
 def measure_all(nats: str | None) -> dict[str, Any]:

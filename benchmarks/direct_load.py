@@ -1,7 +1,7 @@
 """Users who write direct messages on raw sockets, for `direct.py`: as fast as is taken, or at a steady rate.
 
-``python -m benchmarks.direct_load '{"mode": ..., ...}'`` prints its figures as JSON. What is sent is made beforehand, and
-at full speed what comes is counted by its length, so that this program needs little beside the server it measures:
+``python -m benchmarks.direct_load '{"mode": ..., ...}'`` prints its figures as JSON. What is sent is made beforehand,
+and at full speed what comes is counted by its length, so that this program needs little beside the server it measures:
 each message costs the receiver the same bytes, and the sender the same bytes for its answer.
 """
 

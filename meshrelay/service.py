@@ -32,6 +32,7 @@ from meshrelay.errors import ConfigError
 from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.outbox import OutboxLimits
 from meshrelay.fanout.turn import Turn
+from meshrelay.http.admin_direct import ServerMessages
 from meshrelay.http.cluster import ClusterStatus, DirectoryView
 from meshrelay.http.health import DirectoryProbe, NodePhase
 from meshrelay.http.lag import LagMeter
@@ -328,6 +329,7 @@ class Node(Service):
             is_starting=self._is_starting,
             probe=probe,
             cluster_status=ClusterStatus(status, neighbours, view, self._reactor),
+            direct=ServerMessages(self.direct.send_as_server, self.config.session.max_payload_bytes),
             admin=admin_access(self.config),
             metrics_page=self._metrics_of_all(),
         )

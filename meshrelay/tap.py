@@ -54,6 +54,7 @@ def makeService(options: Options) -> IService:
         config = read()
         from twisted.internet import reactor
 
+        from meshrelay.garbage import freeze_start
         from meshrelay.signals import handle_signals
         from meshrelay.workers.start import make_service_or_supervisor
 
@@ -62,4 +63,6 @@ def makeService(options: Options) -> IService:
         # SystemExit with a text prints it and ends with 1; a UsageError would print the usage as well.
         raise SystemExit(str(error)) from None
     handle_signals(reactor, service, read)
+    # Here and not in the node: it is about the whole process. By then the ports are open.
+    reactor.callWhenRunning(freeze_start)
     return service

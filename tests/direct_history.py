@@ -7,8 +7,8 @@ The rules that `History.check` holds it to:
    connection, and all that was answered with OK. (A request that was not answered when its sender went to another node
    may still be on its way there, and be overtaken by what the sender asks of the other node. And a user who signs in
    anew has two sessions until the node of the first one is told.)
-3. A message that was answered with OK reaches its peer, unless it was taken while the peer's client did not read and what
-   was kept for that client was given up afterwards. A client does not read from when its line is stuck, or its
+3. A message that was answered with OK reaches its peer, unless it was taken while the peer's client did not read and
+   what was kept for that client was given up afterwards. A client does not read from when its line is stuck, or its
    connection has broken, until it is back. What was kept is given up in exactly these cases:
 
    * the node that kept it died;
@@ -106,8 +106,8 @@ class History:
                         problems.append(f"{sender} to {peer}: {number} came after {newest[sender, sid, line]}; {sent}")
                     newest[sender, sid, line] = max(number, newest[sender, sid, line])
         problems += [
-            f"{sent.sender} to {sent.peer}: {sent.number}, sent at {sent.at:.2f} and taken at {sent.accepted_at:.2f}, did "
-            f"not come; {self.losses[sent.peer]}"
+            f"{sent.sender} to {sent.peer}: {sent.number}, sent at {sent.at:.2f} and taken at {sent.accepted_at:.2f}, "
+            f"did not come; {self.losses[sent.peer]}"
             for sent in self.missing()
             if not self.is_excused(sent)
         ]
@@ -216,7 +216,7 @@ class Storm:
     :ivar moved: the ones on another node.
     """
 
-    def __init__(self, seed: int, plan: StormPlan = StormPlan()) -> None:  # noqa: B008  (frozen)
+    def __init__(self, seed: int, plan: StormPlan = StormPlan()) -> None:
         self._plan = plan
         self._random = Random(seed)
         config = Config(group=GroupConfig(send_interval_ms=0), session=SessionConfig(resume_seconds=20.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay import tap
 from meshrelay.config.schema import Config
+from meshrelay.garbage import freeze_start
 from meshrelay.workers.plan import PLAN_VARIABLE, WorkerPlan, write_plan
 
 
@@ -42,7 +44,10 @@ class MakeServiceTests(SynchronousTestCase):
     """From the command line to a node."""
 
     def setUp(self) -> None:
+        """No environment, and nothing is left for a reactor that runs."""
         self.patch(os, "environ", {})
+        self.when_running: list[object] = []
+        self.patch(import_module("twisted.internet.reactor"), "callWhenRunning", self.when_running.append)
 
     def test_wrong_configuration(self) -> None:
         """A wrong configuration ends the start with every problem on a line of its own."""
@@ -64,6 +69,11 @@ class MakeServiceTests(SynchronousTestCase):
         service = tap.makeService(options())
         self.assertTrue(IService.providedBy(service))
         self.assertFalse(service.running)
+
+    def test_garbage(self) -> None:
+        """When the ports are open, what the start made is left to the collector no more."""
+        tap.makeService(options())
+        self.assertIn(freeze_start, self.when_running)
 
     def test_worker(self) -> None:
         """Who is started by a supervisor reads its plan, and what it starts itself is no worker."""

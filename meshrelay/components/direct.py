@@ -151,7 +151,7 @@ class DirectMessages:
         """See `ISessionObserver`."""
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
-        """See `ISessionObserver`: all its peers are told, unless the user has only signed in anew, here or elsewhere."""
+        """See `ISessionObserver`: all its peers are told, unless the user has only signed in anew, anywhere."""
         if reason is CloseReason.REPLACED:
             return
         user = session.user

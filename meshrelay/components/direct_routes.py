@@ -50,6 +50,9 @@ MAX_PENDING = 200_000
 MAX_TRIES = 5
 FIRST_PAUSE_SECONDS = 0.05
 
+#: A user whom the directory does not know is looked up once more after this.
+GRACE_SECONDS = 0.1
+
 _ERRORS: Mapping[Outcome, type[CommandError]] = {
     Outcome.DECLINED: UserDeclined,
     Outcome.FAILED: InternalError,
@@ -271,6 +274,10 @@ class DirectRoutes:
             raise UserNotFound
         self.lookups += 1
         record = await self._ask_directory(self._directory, channel.peer_id)
+        if record is None and channel.tries == 1:
+            # Nodes say who signed in a moment later than they tell the client.
+            await self._pause(GRACE_SECONDS)
+            record = await self._ask_directory(self._directory, channel.peer_id)
         session = self._sessions.find_user(channel.peer_id)
         if session is not None:
             # It signed in here meanwhile.

@@ -20,6 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 __all__ = [
     "Answer",
     "Branch",
+    "NO_BODY_ANSWER",
     "NotFoundPage",
     "PAGE_SECONDS",
     "Page",
@@ -61,6 +62,10 @@ def error_answer(status: int, text: str, headers: tuple[tuple[str, str], ...] = 
     return json_answer(status, {"error": text}, headers)
 
 
+#: To a request with a body where none is taken.
+NO_BODY_ANSWER = error_answer(http.REQUEST_ENTITY_TOO_LARGE, "requests have no body here")
+
+
 def unavailable_answer(text: str) -> Answer:
     """Return a 503 that says when to ask again."""
     return error_answer(http.SERVICE_UNAVAILABLE, text, (("Retry-After", str(RETRY_AFTER_SECONDS)),))
@@ -70,7 +75,8 @@ def send_answer(request: Request, answer: Answer) -> None:
     """Write `answer` and finish the request; a HEAD request gets the headers alone."""
     request.setResponseCode(answer.status)
     request.setHeader("Content-Type", answer.content_type)
-    request.setHeader("Content-Length", str(len(answer.body)))
+    if answer.status != http.NO_CONTENT:
+        request.setHeader("Content-Length", str(len(answer.body)))
     # Answers hold secrets or what is true at this moment only.
     request.setHeader("Cache-Control", "no-store")
     request.setHeader("X-Content-Type-Options", "nosniff")
@@ -135,6 +141,14 @@ class Page(Resource):
         return error_answer(
             http.NOT_ALLOWED, f"method {method[:32]} is not allowed here, use {allowed}", (("Allow", allowed),)
         )
+
+    def refuse_body(self, request: Request, length: int | None) -> Answer | None:
+        """The answer to a request that announces a body, None: it may come. Asked before the body is read.
+
+        :param request: its headers have come, its method and path are not set yet.
+        :param length: in bytes; None = the request does not say.
+        """
+        return NO_BODY_ANSWER
 
     def answer(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer a request whose method is one of ``methods``.

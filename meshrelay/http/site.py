@@ -1,7 +1,7 @@
 """The tree of pages -> the factory of the HTTP port, with the bounds of every connection.
 
 twisted.web is told here what it leaves open: a request must be whole in time however slowly its bytes drip in, has no
-body, and tells nobody which versions run here.
+body unless its page takes one, and tells nobody which versions run here.
 
 ===================  ==============================================================================
 bound                what happens beyond
@@ -10,7 +10,7 @@ MAX_CONNECTIONS      a new connection is closed at once and counted as refused
 REQUEST_SECONDS      a connection without a whole request for this long is closed
 MAX_HEADER_BYTES     400 and closed
 MAX_HEADERS          400 and closed
-body                 413 and closed, before the body is read
+body                 413 and closed, before the body is read; see `Page.refuse_body`
 ===================  ==============================================================================
 """
 
@@ -33,12 +33,13 @@ from twisted.web.server import Request, Site
 
 from meshrelay.counters import NodeCounters
 from meshrelay.http.admin import AdminAccess
+from meshrelay.http.admin_direct import DirectPage, ServerMessages
 from meshrelay.http.chooser import Chooser, Cluster, Endpoints, NoCluster
 from meshrelay.http.cluster import ClusterPage, ClusterStatus
 from meshrelay.http.endpoint import EndpointPage, EndpointRules
 from meshrelay.http.health import DirectoryProbe, NodePhase, health_pages
 from meshrelay.http.metrics import MetricsPage, metrics_text
-from meshrelay.http.page import Branch, error_answer, send_answer
+from meshrelay.http.page import NO_BODY_ANSWER, Branch, Page, error_answer, send_answer
 from meshrelay.session.auth import Authenticator
 
 __all__ = [
@@ -84,21 +85,21 @@ class HttpPages:
     probe: DirectoryProbe | None = None
     #: None = there is no page of the cluster.
     cluster_status: ClusterStatus | None = None
+    #: None = there is no page to send direct messages with.
+    direct: ServerMessages | None = None
     admin: AdminAccess = field(default_factory=AdminAccess)
     #: Makes the text of the metrics page within 5 seconds; None = it is made of `registry`.
     metrics_page: Callable[[], Deferred[bytes]] | None = None
 
 
 class _Request(Request):
-    """A request without a body, answered without a Server header."""
+    """A request with a body only where its page takes one, answered without a Server header."""
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
+        channel: Any = self.channel
         if length != 0:
-            # Nobody is told to go on sending what will not be read.
-            self.requestHeaders.removeHeader(b"Expect")
-            channel: Any = self.channel
-            channel.refuse_body()
+            channel.body_announced(self, length)
 
     def write(self, data: bytes) -> None:
         self.responseHeaders.removeHeader(b"Server")
@@ -116,6 +117,8 @@ class _Channel(http.HTTPChannel):
     maxHeaders = MAX_HEADERS
     totalHeadersSize = MAX_HEADER_BYTES
     site: RelaySite
+    _command: bytes
+    _path: bytes
     _is_refused = False
 
     def resetTimeout(self) -> None:
@@ -130,14 +133,21 @@ class _Channel(http.HTTPChannel):
         self.site.connection_ended()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
-    def refuse_body(self) -> None:
-        """Answer that no body is taken, and close."""
+    def body_announced(self, request: Request, length: int | None) -> None:
+        """Let a body come, or answer that it is not taken, and close."""
+        page = self.site.page_of(self._path)
+        # What is not asked for by a method of the page is answered there, and not read here.
+        is_post = page is not None and self._command == b"POST" and "POST" in page.methods
+        answer = page.refuse_body(request, length) if page is not None and is_post else NO_BODY_ANSWER
+        if answer is None:
+            return
+        # Nobody is told to go on sending what will not be read.
+        request.requestHeaders.removeHeader(b"Expect")
         self._is_refused = True
-        answer = error_answer(http.REQUEST_ENTITY_TOO_LARGE, "requests have no body here")
-        head = (
-            f"HTTP/1.1 {answer.status} Request Entity Too Large\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"
-        )
+        reason = http.RESPONSES[answer.status].decode("ascii")
+        headers = (("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body))), *answer.headers)
+        lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+        head = "\r\n".join([*lines, "Connection: close", "", ""])
         self.write(head.encode("ascii") + answer.body)  # type: ignore[no-untyped-call]
         self.loseConnection()  # type: ignore[no-untyped-call]
 
@@ -172,6 +182,11 @@ class RelaySite(Site):
         self.connections += 1
         return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
 
+    def page_of(self, path: bytes) -> Page | None:
+        """The page that is or begins at the first part of a path."""
+        page = self.resource.children.get(path.partition(b"?")[0][1:].partition(b"/")[0])
+        return page if isinstance(page, Page) else None
+
     def set_sign_in(self, authenticator: Authenticator, allowed_origins: tuple[str, ...]) -> None:
         """Decide by these who is answered from now on; for a configuration that was reloaded."""
         self._endpoint.set_sign_in(authenticator, allowed_origins)
@@ -196,4 +211,6 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
     root.putChild(b"metrics", MetricsPage(pages.metrics_page or partial(metrics_text, pages.registry)))
     if pages.cluster_status is not None:
         root.putChild(b"cluster", ClusterPage(pages.cluster_status, pages.admin))
+    if pages.direct is not None:
+        root.putChild(b"direct", DirectPage(pages.direct, pages.admin))
     return RelaySite(root, endpoint, clock, pages.counters)

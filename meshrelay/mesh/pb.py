@@ -25,6 +25,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -128,6 +129,9 @@ class BoundedBroker(pb.Broker):
     def connectionMade(self) -> None:
         """See `twisted.internet.protocol.Protocol`."""
         pb.Broker.connectionMade(self)
+        if ITCPTransport.providedBy(self.transport):
+            # Batches are made by the links; Nagle and late ACKs would hold each one up by up to 40 ms.
+            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self.connection, True)
 
     def dataReceived(self, chunk: bytes) -> None:

@@ -8,6 +8,7 @@ for everything that does not open, not a single byte is sent.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from meshrelay.errors import PacketRejected
 from meshrelay.session.auth import Identity
 from meshrelay.session.reception import Reception
 from meshrelay.session.registry import Resume
+from meshrelay.transport.udp_batch import can_segment, equal_runs, read_in_batches, send_run
 from meshrelay.transport.udp_link import Address, UdpLink, UdpParts
 from meshrelay.wire.datagram import TO_CLIENT, OpenedPacket, PacketCodec, PacketKind, packet_sid, session_key
 
@@ -60,8 +62,11 @@ class UdpListener(DatagramProtocol):
         self._links: dict[bytes, UdpLink] = {}
         self._reservations: OrderedDict[bytes, _Reservation] = OrderedDict()
         self._reserved_by: dict[str, bytes] = {}
+        #: Links that took a packet of the batch that is being read; a dict for its order.
+        self._heard: dict[UdpLink, None] = {}
         #: The datagram socket, while the port is open.
         self._socket: Any = None
+        self._can_segment = False
         #: What the kernel granted, in bytes.
         self.receive_buffer_bytes = 0
         self.send_buffer_bytes = 0
@@ -75,7 +80,9 @@ class UdpListener(DatagramProtocol):
         """See `DatagramProtocol`."""
         transport: Any = self.transport
         self._socket = transport.socket
+        self._can_segment = can_segment(transport.socket)
         self._ask_for_buffers(transport.socket)
+        read_in_batches(transport, self.datagrams_received)
 
     def stopProtocol(self) -> None:
         """See `DatagramProtocol`."""
@@ -131,27 +138,39 @@ class UdpListener(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Address) -> None:
         """See `DatagramProtocol`."""
-        try:
-            self._packet_received(datagram, addr)
-        except PacketRejected as rejected:
-            self._parts.counters.packets_rejected[rejected.reason] += 1
-        except Exception:  # an unexpected error costs this packet, not the port
-            self._log.failure("handling a packet failed")
+        self.datagrams_received(((datagram, addr),))
+
+    def datagrams_received(self, datagrams: Iterable[tuple[bytes, Address]]) -> None:
+        """Take what was read together: (datagram, where from). Never raises."""
+        for datagram, address in datagrams:
+            try:
+                self._packet_received(datagram, address)
+            except PacketRejected as rejected:
+                self._parts.counters.packets_rejected[rejected.reason] += 1
+            except Exception:  # an unexpected error costs this packet, not the port
+                self._log.failure("handling a packet failed")
+        heard, self._heard = self._heard, {}
+        for link in heard:
+            try:
+                link.read_ended()
+            except Exception:  # likewise
+                self._log.failure("handling the packets of {peer} failed", peer=link.peer)
 
     def _packet_received(self, datagram: bytes, address: Address) -> None:
         sid = packet_sid(datagram)
         self._parts.counters.transports["udp"].bytes_received += len(datagram)
         link = self._links.get(sid)
-        reservation = self._reservations.get(sid)
         if link is not None:
             try:
                 packet = link.codec.open(datagram)
             except PacketRejected:
-                if reservation is None:
+                if sid not in self._reservations:
                     raise
             else:
+                self._heard[link] = None
                 link.packet_received(packet, len(datagram), address)
                 return
+        reservation = self._reservations.get(sid)
         if reservation is None:
             raise PacketRejected("sid")
         packet = reservation.codec.open(datagram)
@@ -162,7 +181,7 @@ class UdpListener(DatagramProtocol):
     def _first_packet(
         self, sid: bytes, reservation: _Reservation, packet: OpenedPacket, size_bytes: int, address: Address
     ) -> None:
-        link = UdpLink(self._parts, sid, reservation.codec, address, self.send_packet, self._link_ended)
+        link = UdpLink(self._parts, sid, reservation.codec, address, self.send_packets, self._link_ended)
         connection = self._reception.accept(link)
         if connection is None:
             return
@@ -178,6 +197,7 @@ class UdpListener(DatagramProtocol):
         # Before this link is known by the sid: a resume of a UDP session closes the older link of the same sid.
         connection.open_signed_in(reservation.identity, resume, sid.hex(), greets=is_syn)
         self._links[sid] = link
+        self._heard[link] = None
         link.packet_received(packet, size_bytes, address)
 
     def _link_ended(self, link: UdpLink) -> None:
@@ -188,16 +208,39 @@ class UdpListener(DatagramProtocol):
         if self._links.get(link.sid) is link:
             del self._links[link.sid]
 
-    def send_packet(self, packet: bytes, address: Address) -> None:
-        """Send one sealed packet; what the kernel does not take is dropped and counted."""
-        counters = self._parts.counters
+    def send_packets(self, packets: Sequence[bytes], address: Address) -> None:
+        """Send sealed packets; what the kernel does not take is dropped and counted."""
         if self._socket is None:
             return
+        if len(packets) > 1 and self._can_segment:
+            self._send_runs(packets, address)
+            return
+        counters = self._parts.counters
+        for packet in packets:
+            try:
+                self._socket.sendto(packet, address)
+            except BlockingIOError:
+                counters.packets_dropped["socket_full"] += 1
+            except OSError:
+                counters.packets_dropped["unreachable"] += 1
+            else:
+                counters.transports["udp"].bytes_sent += len(packet)
+
+    def _send_runs(self, packets: Sequence[bytes], address: Address) -> None:
+        for run in equal_runs(packets):
+            if len(run) == 1 or not self._send_together(run, address):
+                for packet in run:
+                    self.send_packets((packet,), address)
+
+    def _send_together(self, run: Sequence[bytes], address: Address) -> bool:
+        """Send a run by one call. False: nothing was sent, the way there wants its packets one by one."""
+        counters = self._parts.counters
         try:
-            self._socket.sendto(packet, address)
+            send_run(self._socket, run, address)
         except BlockingIOError:
-            counters.packets_dropped["socket_full"] += 1
+            counters.packets_dropped["socket_full"] += len(run)
         except OSError:
-            counters.packets_dropped["unreachable"] += 1
+            return False
         else:
-            counters.transports["udp"].bytes_sent += len(packet)
+            counters.transports["udp"].bytes_sent += sum(map(len, run))
+        return True

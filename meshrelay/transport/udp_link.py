@@ -15,7 +15,7 @@ most three times the bytes that came from it, until the client answers a PING th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -39,9 +39,10 @@ from meshrelay.machine.reliability import (
 from meshrelay.model import CloseReason, Status
 from meshrelay.session.connection import Connection
 from meshrelay.transport.stream_link import CLOSE_SECONDS, goodbye_frame, shown_address
-from meshrelay.wire.commands import CORE_VER, CoreCommand, encode_error
+from meshrelay.transport.udp_address import CHALLENGE_BYTES, UnprovedAddress
+from meshrelay.wire.commands import CORE_VER, encode_error
 from meshrelay.wire.datagram import OpenedPacket, PacketCodec, PacketKind
-from meshrelay.wire.frame import Frame, encode_frame, encode_push, split_frames, whole_frames
+from meshrelay.wire.frame import Frame, encode_frame, split_frames, whole_frames
 from meshrelay.wire.prepared import MAX_DATAGRAM_CONTENT, Batch, pack_frames
 
 __all__ = ["Address", "UdpLink", "UdpParts"]
@@ -51,9 +52,6 @@ MAX_PENDING_BYTES = 64 * 1024
 
 #: How long a session that ended in order still answers a FIN whose acknowledgement was lost.
 FINISHED_SECONDS = 2.0
-
-#: What may go to an unproved address, as a multiple of what came from it.
-MAX_AMPLIFICATION = 3
 
 Address = tuple[Any, ...]
 
@@ -88,7 +86,7 @@ class _State(Enum):
 class UdpLink:
     """See `IDownlink`.
 
-    :param send_packet: ``send_packet(datagram, address)``.
+    :param send_packets: ``send_packets(datagrams, address)``; at least one.
     :param ended: called once with this link when its session is no longer served by it.
     """
 
@@ -97,11 +95,10 @@ class UdpLink:
     __slots__ = (
         "_last_alarm",
         "_answers_by_data",
-        "_budget_bytes",
-        "_challenge",
         "_close_packet",
         "_ended",
         "_held",
+        "_is_data_kept",
         "_is_reading_paused",
         "_is_scheduled",
         "_machine",
@@ -109,8 +106,9 @@ class UdpLink:
         "_pending",
         "_pending_bytes",
         "_reliable_pushes",
-        "_send_packet",
+        "_send_packets",
         "_state",
+        "_unproved",
         "_wake_alarm",
         "_wake_at",
         "address",
@@ -125,11 +123,11 @@ class UdpLink:
         sid: bytes,
         codec: PacketCodec,
         address: Address,
-        send_packet: Callable[[bytes, Address], None],
+        send_packets: Callable[[Sequence[bytes], Address], None],
         ended: Callable[[UdpLink], None],
     ) -> None:
         self._parts = parts
-        self._send_packet = send_packet
+        self._send_packets = send_packets
         self._ended = ended
         self.sid = sid
         self.codec = codec
@@ -144,15 +142,16 @@ class UdpLink:
         self._is_scheduled = False
         self._is_reading_paused = False
         self._answers_by_data = False
+        #: Whether what the connection has kept since the read began came in DATA packets.
+        self._is_data_kept = False
         #: Pushes that the machine has taken.
         self._reliable_pushes = 0
         self._last_alarm: Alarm | None = None
         self._wake_alarm: Alarm | None = None
         self._wake_at = 0.0
         self._close_packet: bytes | None = None
-        #: Bytes that an unproved address may still be sent; None = the address is proved.
-        self._budget_bytes: int | None = None
-        self._challenge = b""
+        #: None = the client has shown that it is where it seems to be.
+        self._unproved: UnprovedAddress | None = None
 
     @property
     def peer(self) -> str:
@@ -254,18 +253,23 @@ class UdpLink:
         """Send DATA packets, neighbours together as long as they fit."""
         pending, self._pending = self._pending, []
         self._pending_bytes = 0
-        for content, _ in pack_frames([content for content, _ in pending], MAX_DATAGRAM_CONTENT):
-            self._seal(PacketKind.DATA, content)
-        self._parts.counters.transports["udp"].messages_sent += sum(count for _, count in pending)
+        contents = [content for content, _ in pending]
+        if len(contents) > 1:
+            contents = [content for content, _ in pack_frames(contents, MAX_DATAGRAM_CONTENT)]
+        self._seal([(PacketKind.DATA, content) for content in contents])
+        counters = self._parts.counters.transports["udp"]
+        for _, count in pending:
+            counters.messages_sent += count
 
-    def _seal(self, kind: PacketKind, content: bytes) -> None:
-        packet = self.codec.seal(kind, content)
-        if self._budget_bytes is not None:
-            if len(packet) > self._budget_bytes:
-                self._parts.counters.packets_dropped["unproved"] += 1
-                return
-            self._budget_bytes -= len(packet)
-        self._send_packet(packet, self.address)
+    def _seal(self, contents: Sequence[tuple[PacketKind, bytes]]) -> None:
+        seal = self.codec.seal
+        packets = [seal(kind, content) for kind, content in contents]
+        if self._unproved is not None:
+            affordable = [packet for packet in packets if self._unproved.spend(len(packet))]
+            self._parts.counters.packets_dropped["unproved"] += len(packets) - len(affordable)
+            packets = affordable
+        if packets:
+            self._send_packets(packets, self.address)
 
     def _run_machine(self) -> None:
         """Send what the machine has to send, and wake up when it has something to do."""
@@ -273,8 +277,7 @@ class UdpLink:
         if machine is None or self._state is _State.OVER:
             return
         now = self._parts.pacer.now()
-        for kind, content in machine.packets_to_send(now):
-            self._seal(kind, content)
+        self._seal(machine.packets_to_send(now))
         deadline = machine.next_deadline()
         if deadline is None:
             return
@@ -290,6 +293,7 @@ class UdpLink:
         if machine is not None and self._state is not _State.OVER:
             machine.deadline_passed(self._parts.pacer.now())
             self._take_events(machine)
+            self.read_ended()
             self._run_machine()
 
     # What comes from the client.
@@ -303,10 +307,11 @@ class UdpLink:
         self._is_reading_paused = False
         if self._machine is not None:
             self._take_events(self._machine)
+            self.read_ended()
             self._schedule()
 
     def packet_received(self, packet: OpenedPacket, size_bytes: int, address: Address) -> None:
-        """Take what the client sealed.
+        """Take what the client sealed. `read_ended` must follow, once for all packets that were read together.
 
         :param size_bytes: of the whole datagram.
         :raises PacketRejected: it makes no sense here, and changed nothing but the address.
@@ -314,58 +319,64 @@ class UdpLink:
         if self._state is _State.OVER:
             # The client has not heard that the session is over. It is told once for each packet, never more.
             if self._close_packet is not None and packet.kind is not PacketKind.RST:
-                self._send_packet(self.codec.seal(PacketKind.RST, self._close_packet), address)
+                self._send_packets((self.codec.seal(PacketKind.RST, self._close_packet),), address)
             return
         if packet.is_newest and address != self.address:
             self._move(address)
-        if self._budget_bytes is not None and address == self.address:
-            self._budget_bytes += MAX_AMPLIFICATION * size_bytes
+        if self._unproved is not None and address == self.address:
+            self._unproved.received(size_bytes)
         if self.connection is not None:
             self.connection.heard()
         if packet.kind is PacketKind.DATA:
-            self._answers_by_data = True
-            self._frames_received(packet.content)
-            self._answers_by_data = False
+            self._take_frames(packet.content, is_data=True)
         else:
             self._machine_received(packet)
-        if self._challenge and self._budget_bytes is not None and packet.is_newest:
-            self._send_challenge()
+        if self._unproved is not None and packet.is_newest:
+            self._seal([(PacketKind.DATA, self._unproved.question)])
 
     def _move(self, address: Address) -> None:
         """The client is somewhere else: go there at once, but not with much before it has answered from there."""
         self.address = address
-        self._budget_bytes = 0
-        self._challenge = self._parts.random_bytes(8)
+        self._unproved = UnprovedAddress(self._parts.random_bytes(CHALLENGE_BYTES))
         self._parts.counters.address_changes += 1
         if self._machine is not None:
             self._machine.path_changed()
             self._schedule()
 
-    def _send_challenge(self) -> None:
-        self._seal(PacketKind.DATA, encode_push(CORE_VER, CoreCommand.PING, self._challenge))
-
-    def _is_proof(self, frame: Frame) -> bool:
-        return bool(self._challenge) and frame.cmd == CoreCommand.PONG and frame.payload == self._challenge
-
-    def _frames_received(self, content: bytes) -> None:
-        try:
-            for frame in whole_frames(content, self._parts.max_payload_bytes):
-                connection = self.connection
-                if connection is None:
-                    return
-                if frame.ver == CORE_VER and self._is_proof(frame):
-                    self._challenge = b""
-                    self._budget_bytes = None
-                    self._schedule()
-                elif self._is_reading_paused and not self._answers_by_data:
-                    self._held.append(frame)
-                else:
-                    connection.frame_received(frame)
-            if self.connection is not None:
+    def read_ended(self) -> None:
+        """Do what was kept to be done together, see `IUplink`; its answers go the way of the requests."""
+        if self.connection is not None:
+            answers_by_data, self._answers_by_data = self._answers_by_data, self._is_data_kept
+            try:
                 self.connection.read_ended()
+            finally:
+                self._answers_by_data = answers_by_data
+
+    def _take_frames(self, content: bytes, is_data: bool) -> None:
+        if is_data is not self._is_data_kept:
+            self.read_ended()
+            self._is_data_kept = is_data
+        answers_by_data, self._answers_by_data = self._answers_by_data, is_data
+        try:
+            self._frames_received(content)
         except RemoteProtocolError as error:
             if self.connection is not None:
                 self.connection.protocol_broken(error)
+        finally:
+            self._answers_by_data = answers_by_data
+
+    def _frames_received(self, content: bytes) -> None:
+        for frame in whole_frames(content, self._parts.max_payload_bytes):
+            connection = self.connection
+            if connection is None:
+                return
+            if self._unproved is not None and self._unproved.is_answer(frame):
+                self._unproved = None
+                self._schedule()
+            elif self._is_reading_paused and not self._answers_by_data:
+                self._held.append(frame)
+            else:
+                connection.frame_received(frame)
 
     def expect_machine(self) -> ReliabilityMachine:
         """Take reliable frames from now on: the client has sent a SYN."""
@@ -393,15 +404,16 @@ class UdpLink:
     def _take_events(self, machine: ReliabilityMachine) -> None:
         while self._held and not self._is_reading_paused and self.connection is not None:
             self.connection.frame_received(self._held.popleft())
-            self.connection.read_ended()
         while not self._is_reading_paused:
             event = machine.next_event()
             if event is None:
                 break
             match event:
                 case MessageReceived(data):
-                    self._frames_received(data)
+                    self._take_frames(data, is_data=False)
                 case PeerFinished():
+                    # Nothing can be answered behind our own end.
+                    self.read_ended()
                     machine.finish()
                 case Finished():
                     self._leave()
@@ -440,7 +452,7 @@ class UdpLink:
 
     def _reset(self) -> None:
         if self._close_packet is not None and self._state is not _State.OVER:
-            self._seal(PacketKind.RST, self._close_packet)
+            self._seal([(PacketKind.RST, self._close_packet)])
         self._end()
 
     def abort(self) -> None:

@@ -53,7 +53,7 @@ class DeliveryTests(SynchronousTestCase):
             self.asked.append((message, answer))
             return answer
 
-        self.delivery.on_receive(slow)  # type: ignore[arg-type]
+        self.delivery.on_receive(slow)
 
     def test_push(self) -> None:
         """Without callbacks a message is pushed at once: as it is, or with its sender in front."""
@@ -85,8 +85,13 @@ class DeliveryTests(SynchronousTestCase):
         """Who declines is the last to be asked; only False declines, nothing is no answer."""
         seen: list[int] = []
         answers: list[object] = [None, False, True]
+
+        def ask(index: int) -> object:
+            seen.append(index)
+            return answers[index]
+
         for index in range(3):
-            self.delivery.on_receive(lambda *_, index=index: (seen.append(index), answers[index])[1])  # type: ignore[arg-type, return-value, misc]
+            self.delivery.on_receive(lambda *_, index=index: ask(index))  # type: ignore[arg-type]
         self.delivery.on_message(lambda *_: b"never")
         self.deliver(b"hi")
         self.assertEqual((seen, self.outcomes, self.came()), ([0, 1], [(b"hi", Outcome.DECLINED)], []))
@@ -95,13 +100,13 @@ class DeliveryTests(SynchronousTestCase):
     def test_changes_add_up(self) -> None:
         """Each callback is given what the one before made of the message."""
         self.delivery.on_message(lambda ver, cmd, message, sender, receiver: message + b"1")
-        self.delivery.on_message(lambda ver, cmd, message, sender, receiver: succeed(message + b"2"))  # type: ignore[arg-type, return-value]
+        self.delivery.on_message(lambda ver, cmd, message, sender, receiver: succeed(message + b"2"))
         self.deliver(b"m")
         self.assertEqual(self.came(), [b"m12"])
 
     def test_not_bytes(self) -> None:
         """A callback that returns no bytes is a bug: logged, and the sender is told."""
-        self.delivery.on_message(lambda *_: "text")  # type: ignore[arg-type, return-value]
+        self.delivery.on_message(lambda *_: "text")  # type: ignore[arg-type]
         self.deliver(b"hi")
         self.assertEqual((self.outcomes, self.came()), ([(b"hi", Outcome.FAILED)], []))
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)

@@ -60,7 +60,7 @@ class CheckerTests(SynchronousTestCase):
     """The checker finds what it is for."""
 
     def history(self, *came: int, taken: tuple[int, ...] = (1, 2, 3), loss: Loss | None = None) -> list[str]:
-        """What is wrong when ann sent 1, 2, 3 at the seconds 1, 2, 3, each taken half a second later, and bob got `came`."""
+        """What is wrong when ann sent 1, 2, 3 at these seconds, each taken half a second later, and bob got `came`."""
         history = History()
         for number in (1, 2, 3):
             accepted_at = number + 0.5 if number in taken else None

@@ -228,7 +228,7 @@ class BoundTests(RoutesTestCase):
     """Everything that others can make grow."""
 
     def test_pending(self) -> None:
-        """Only so many messages are under way; one more is refused at once, and there is room again when some are done."""
+        """Only so many messages are under way; one more is refused at once, until some are done."""
         self.patch(direct_routes, "MAX_PENDING", 5)
         asked = self.ask(*[b"%d" % number for number in range(8)])
         self.assertEqual(self.codes(asked), [None] * 5 + [ErrorCode.TIMED_OUT] * 3)
@@ -358,6 +358,16 @@ class EndTests(RoutesTestCase):
         self.c.take()
         self.assertEqual(self.end(f"{1:032x}"), [])
         self.assertEqual(self.end(f"{2:032x}", self.c), [("bob", b"bob left")])
+
+    def test_node_dies(self) -> None:
+        """When the node of a peer dies and the peer does not come back it is gone, whatever the directory remembers."""
+        self.ask(b"hi")
+        self.b.take()
+        self.cluster.links.kill("b")
+        self.cluster.run(25, 0.05)
+        self.assertEqual(told(self.ann, Command.DM_PEER_GONE), [])
+        self.cluster.run(40, 0.05)
+        self.assertEqual(told(self.ann, Command.DM_PEER_GONE), [("bob", b"bob left")])
 
     def test_own_user(self) -> None:
         """All peers of a user who leaves are told, at their nodes; one who signs in anew is not gone."""

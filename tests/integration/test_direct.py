@@ -102,7 +102,7 @@ class DirectTests(TestCase):
         for node, transport in itertools.product(self.nodes, ("tcp", "ws", "rudp")):
             clients[f"{node.node_id}-{transport}"] = self.connect(node, transport, f"{node.node_id}-{transport}")
         for number in range(5):
-            for sender, client in clients.items():
+            for client in clients.values():
                 for peer in clients:
                     client.ask(1, SEND, direct(peer, b"%d" % number))
         for peer, client in clients.items():

@@ -98,8 +98,8 @@ class DialTests(SynchronousTestCase):
             if event["log_level"] is LogLevel.warn:
                 warnings.append(formatEvent(event))
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, observe)  # type: ignore[arg-type]
         self.link.keep(self.refuse)
         for _ in range(90):
             self.clock.advance(1)

@@ -101,8 +101,8 @@ class RefusalTests(LinksTestCase):
             if event["log_level"] is level:
                 lines.append(formatEvent(event))
 
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+        self.addCleanup(globalLogPublisher.removeObserver, observe)  # type: ignore[arg-type]
         return lines
 
     def test_log(self) -> None:

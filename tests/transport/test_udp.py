@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,12 +15,21 @@ from meshrelay.session.auth import Identity
 from meshrelay.testing.builders import make_sid
 from meshrelay.transport import udp
 from meshrelay.transport.udp import MAX_RESERVATIONS, REMEMBER_SECONDS, SOCKET_BUFFER_BYTES
-from meshrelay.wire.commands import CORE_VER, Command, CoreCommand, decode_error, decode_goodbye
+from meshrelay.transport.udp_link import UdpLink
+from meshrelay.wire.commands import (
+    CORE_VER,
+    Command,
+    CoreCommand,
+    decode_direct,
+    decode_error,
+    decode_goodbye,
+    encode_direct,
+)
 from meshrelay.wire.datagram import PacketKind
-from meshrelay.wire.frame import encode_push, whole_frames
+from meshrelay.wire.frame import encode_frame, encode_push, whole_frames
 from meshrelay.wire.hello import Welcome, decode_welcome
 from meshrelay.wire.session_node import Handover
-from tests.transport.udp_kit import UdpClient, UdpKit
+from tests.transport.udp_kit import HOME, UdpClient, UdpKit
 
 
 class ReservationTests(SynchronousTestCase):
@@ -315,6 +325,45 @@ class SocketTests(SynchronousTestCase):
         client.frames()
         self.assertEqual(self.kit.counters.transports["udp"].bytes_sent, self.kit.bytes_out)
 
+    def much(self) -> UdpClient:
+        """A client that was pushed what takes some datagrams of one size and a shorter one."""
+        client = self.kit.client()
+        client.send_data()
+        client.frames()
+        session = self.kit.node.registry.find_user("ann")
+        assert session is not None
+        self.kit.socket.calls = 0
+        for number in range(45):
+            session.push(2, 1, bytes((number,)) * 128, False)
+        return client
+
+    def numbers(self, client: UdpClient) -> list[int]:
+        """What it was pushed."""
+        return [frame.payload[0] for frame in client.frames()]
+
+    def test_sent_together(self) -> None:
+        """Packets for one client leave by one call, and all of them are counted as sent."""
+        client = self.much()
+        before = self.kit.bytes_out
+        self.assertEqual(self.numbers(client), list(range(45)))
+        self.assertEqual(self.kit.socket.calls, 1)
+        self.assertEqual(self.kit.counters.transports["udp"].bytes_sent, self.kit.bytes_out)
+        self.assertGreater(self.kit.bytes_out - before, 45 * 128)
+
+    def test_not_together(self) -> None:
+        """A path that wants its packets one by one gets them so, and nothing is dropped."""
+        client = self.much()
+        self.kit.socket.segment_error = OSError(errno.EINVAL, "path MTU")
+        self.assertEqual(self.numbers(client), list(range(45)))
+        self.assertEqual((self.kit.socket.calls, self.kit.counters.packets_dropped), (6, {}))
+
+    def test_full_for_all(self) -> None:
+        """When there is no room for packets that go together, each of them is counted as dropped."""
+        client = self.much()
+        self.kit.socket.segment_error = BlockingIOError(errno.EAGAIN, "full")
+        self.assertEqual(self.numbers(client), [])
+        self.assertEqual((self.kit.socket.calls, self.kit.counters.packets_dropped), (1, {"socket_full": 5}))
+
     def test_closed(self) -> None:
         """When the port is closed nothing is sent and nothing raises."""
         client = self.kit.client()
@@ -346,6 +395,67 @@ class SocketTests(SynchronousTestCase):
         session = self.kit.node.registry.find_user("ann")
         assert session is not None
         self.assertEqual(session.user.claims, {"level": 3})
+
+
+class BatchTests(SynchronousTestCase):
+    """Datagrams that were read together."""
+
+    def setUp(self) -> None:
+        """Two clients whose sessions are live, and what commands were run together."""
+        self.kit = UdpKit()
+        self.ann, self.bob = self.kit.client("ann"), self.kit.client("bob")
+        for client in (self.ann, self.bob):
+            client.send_data()
+            client.frames()
+        self.runs: list[int] = []
+        dispatcher = self.kit.node.dispatcher
+        dispatch_run = dispatcher.dispatch_run
+
+        def record(session: Any, command: Any, frames: Any) -> None:
+            self.runs.append(len(frames))
+            dispatch_run(session, command, frames)
+
+        self.patch(dispatcher, "dispatch_run", record)
+
+    def direct(self, client: UdpClient, peer_id: str, message: bytes) -> tuple[bytes, tuple[str, int]]:
+        """A datagram with a direct message."""
+        frame = encode_frame(1, 0, Command.DM_SEND, 0, encode_direct(peer_id, message))
+        return client.codec.seal(PacketKind.DATA, frame), client.address
+
+    def received(self, client: UdpClient) -> list[bytes]:
+        """Direct messages that came."""
+        return [decode_direct(frame.payload).message for frame in client.frames()]
+
+    def test_run_together(self) -> None:
+        """Commands of one client are run together, in order, also where packets of others are between them."""
+        numbers = [b"%d" % number for number in range(6)]
+        batch = [self.direct(self.ann, "bob", number) for number in numbers]
+        batch.insert(3, self.direct(self.bob, "ann", b"hi"))
+        self.kit.listener.datagrams_received(batch)
+        self.assertEqual(self.runs, [6, 1])
+        self.assertEqual((self.received(self.bob), self.received(self.ann)), (numbers, [b"hi"]))
+
+    def test_one_is_bad(self) -> None:
+        """A packet that does not open costs itself and not those that were read with it."""
+        bad = (bytes((1, 1)) + self.ann.sid + bytes(40), self.ann.address)
+        self.kit.listener.datagrams_received([bad, self.direct(self.ann, "bob", b"hello"), (b"", HOME), bad])
+        self.assertEqual(self.received(self.bob), [b"hello"])
+        self.assertEqual(sum(self.kit.counters.packets_rejected.values()), 3)
+
+    def test_our_bug(self) -> None:
+        """An unexpected error in what one client sent is logged and keeps nothing of another's."""
+        bug = ZeroDivisionError()
+        read_ended = UdpLink.read_ended
+
+        def fail_for_ann(link: UdpLink) -> None:
+            if link.sid == self.ann.sid:
+                raise bug
+            read_ended(link)
+
+        self.patch(UdpLink, "read_ended", fail_for_ann)
+        self.kit.listener.datagrams_received([self.direct(self.ann, "bob", b"1"), self.direct(self.bob, "ann", b"2")])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.received(self.ann), [b"2"])
 
 
 class OtherNode:

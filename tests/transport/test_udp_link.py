@@ -17,7 +17,7 @@ from meshrelay.model import CloseReason, Status
 from meshrelay.testing.contracts import DownlinkUnderTest, check_downlink
 from meshrelay.transport.stream_link import CLOSE_SECONDS
 from meshrelay.transport.udp_link import UdpLink
-from meshrelay.wire.commands import CoreCommand, decode_error, decode_goodbye
+from meshrelay.wire.commands import Command, CoreCommand, decode_error, decode_goodbye, encode_direct
 from meshrelay.wire.datagram import MAX_DATAGRAM_BYTES, TO_CLIENT, TO_NODE, PacketCodec, PacketKind
 from meshrelay.wire.frame import Frame, encode_frame, encode_push, whole_frames
 from meshrelay.wire.hello import decode_welcome
@@ -80,7 +80,7 @@ class ContractTests(SynchronousTestCase):
             kit = UdpKit()
             sid = bytes(16)
             link = UdpLink(
-                kit.parts, sid, PacketCodec(sid, key, TO_CLIENT), HOME, kit.listener.send_packet, lambda _: None
+                kit.parts, sid, PacketCodec(sid, key, TO_CLIENT), HOME, kit.listener.send_packets, lambda _: None
             )
             client = PacketCodec(sid, key, TO_NODE)
             frames: list[Frame] = []
@@ -441,6 +441,67 @@ class ReliableTests(SynchronousTestCase):
         self.assertIn(PeerFinished, kinds)
         self.assertIn(Finished, kinds)
         self.assertEqual(len(self.kit.node.registry), 0)
+
+    def read_together(self, contents: list[tuple[PacketKind, bytes]]) -> list[Frame]:
+        """Let the node read packets of the client together; return the frames that came as DATA afterwards."""
+        packets = [(self.client.codec.seal(kind, content), self.client.address) for kind, content in contents]
+        self.kit.listener.datagrams_received(packets)
+        return self.client.frames()
+
+    def request(self, request_id: int) -> bytes:
+        """A direct message to nobody: a command that may be kept until the read ends."""
+        return encode_frame(1, 1, Command.DM_SEND, request_id, encode_direct("bob", b""))
+
+    def test_ways_in_one_read(self) -> None:
+        """What was read together and came two ways is answered in two ways, and run in the order in which it came."""
+        ran: list[list[int]] = []
+        dispatcher = self.kit.node.dispatcher
+        dispatch_run = dispatcher.dispatch_run
+
+        def record(session: Any, command: Any, frames: list[Frame]) -> None:
+            ran.append([frame.request_id for frame in frames])
+            dispatch_run(session, command, frames)
+
+        self.patch(dispatcher, "dispatch_run", record)
+        self.machine.send_message(self.request(3))
+        stream = self.machine.packets_to_send(self.kit.clock.seconds())
+        data = [(PacketKind.DATA, self.request(request_id)) for request_id in (1, 2, 4)]
+        by_data = self.read_together([*data[:2], *stream, data[2]])
+        self.client.exchange()
+        by_stream = [frame.request_id for frame in messages(self.client) if frame.request_id]
+        self.assertEqual(ran, [[1, 2], [3], [4]])
+        self.assertEqual(([frame.request_id for frame in by_data], by_stream), ([1, 2, 4], [3]))
+
+    def test_many_answers(self) -> None:
+        """Requests that were read together are all answered, also when their answers fit no single packet."""
+        bob = self.kit.client("bob")
+        bob.send_data()
+        frames = [encode_frame(1, 0, Command.DM_SEND, number, encode_direct("bob", b"hi")) for number in range(1, 301)]
+        by_data = self.read_together([(PacketKind.DATA, frame) for frame in frames])
+        self.assertEqual([frame.request_id for frame in by_data], list(range(1, 301)))
+        for frame in frames:
+            self.machine.send_message(frame)
+        self.client.exchange(40)
+        by_stream = [frame.request_id for frame in messages(self.client) if frame.ver == 1]
+        self.assertEqual(by_stream, list(range(1, 301)))
+
+    def test_request_before_the_end(self) -> None:
+        """A request is answered, although the end of the client's stream was read together with it."""
+        self.machine.send_message(self.request(3))
+        packets = self.machine.packets_to_send(self.kit.clock.seconds())
+        packets.append((PacketKind.FIN, (4_000_000_000).to_bytes(4, "big")))
+        answers: list[int] = []
+        send_frame = UdpLink.send_frame
+
+        def record(link: UdpLink, frame: bytes, count: int = 1) -> None:
+            answers.append(link.queued_bytes)
+            send_frame(link, frame, count)
+            answers.append(link.queued_bytes)
+
+        self.patch(UdpLink, "send_frame", record)
+        self.read_together(packets)
+        self.assertEqual(len(answers), 2)
+        self.assertLess(*answers)
 
     def test_client_finishes_without_goodbye(self) -> None:
         """A client that only closes its stream may come back: its session is kept for a while."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -28,22 +29,40 @@ HOME: Address = ("192.0.2.1", 7)
 class FakeSocket:
     """Keeps what is sent.
 
+    :ivar calls: how often it was called to send.
     :ivar error: raised by `sendto` instead; None = none.
+    :ivar segment_error: raised by `sendmsg` instead.
     :ivar granted: buffer sizes, whatever was asked for.
     """
 
     def __init__(self) -> None:
         self.packets: list[tuple[bytes, Address]] = []
+        self.calls = 0
         self.error: OSError | None = None
+        self.segment_error: OSError | None = None
         self.granted = 425_984
         self.asked: list[int] = []
 
     def sendto(self, packet: bytes, address: Address) -> int:
         """As `socket.socket.sendto`."""
+        self.calls += 1
         if self.error is not None:
             raise self.error
         self.packets.append((packet, address))
         return len(packet)
+
+    def sendmsg(
+        self, buffers: list[bytes], ancillary: list[tuple[int, int, bytes]], flags: int, address: Address
+    ) -> int:
+        """As `socket.socket.sendmsg` with UDP_SEGMENT: the network sees single packets."""
+        self.calls += 1
+        if self.segment_error is not None:
+            raise self.segment_error
+        (data,) = buffers
+        ((_, _, size),) = ancillary
+        step = int.from_bytes(size, sys.byteorder)
+        self.packets += [(data[start : start + step], address) for start in range(0, len(data), step)]
+        return len(data)
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
         """As `socket.socket.setsockopt`."""

@@ -1,0 +1,92 @@
+"""Tests for benchmarks.load_python."""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.load_job import DIGITS, CastJob
+from benchmarks.load_python import Cast
+from meshrelay.wire.websocket import encode_message
+
+
+def _delivery(number: int) -> bytes:
+    return b"MSG %016x end" % number
+
+
+class CastTests(SynchronousTestCase):
+    """A publisher and one member at the ends of two socket pairs; the test is the server."""
+
+    def make(self, is_websocket: bool = False) -> Cast:
+        """A load that has had message 0."""
+        pairs = [socket.socketpair() for _ in range(2)]
+        for pair in pairs:
+            for end in pair:
+                self.addCleanup(end.close)
+        (publisher, self.from_publisher), (member, self.to_member) = pairs
+        job = CastJob(
+            publisher=publisher.fileno(),
+            members=[member.fileno()],
+            check_every=1,
+            message=b"PUB " + bytes(DIGITS),
+            digits_at=4,
+            digit_mask=bytes(DIGITS),
+            delivery=_delivery(0),
+            delivery_digits_at=4,
+            is_websocket=is_websocket,
+            ignored=b"" if is_websocket else b"PING",
+        )
+        cast = Cast(job)
+        self.addCleanup(cast.close)
+        return cast
+
+    def test_publishes_within_window(self) -> None:
+        """As many messages are sent as the window allows, numbered one after the other."""
+        cast = self.make()
+        cast.run(0.01, window=3)
+        self.assertEqual(self.from_publisher.recv(1000), b"".join(b"PUB %016x" % number for number in (1, 2, 3)))
+        self.assertEqual(cast.figures[0], 4)
+
+    def test_counts_all(self) -> None:
+        """Deliveries that come in order are right, however they are cut, and whatever else the server says between."""
+        cast = self.make()
+        cast.run(0.01, window=3)
+        data = _delivery(1) + b"PING" + _delivery(2) + _delivery(3)
+        for cut in range(0, len(data), 7):
+            self.to_member.send(data[cut : cut + 7])
+            cast.run(0.001)
+        self.assertEqual(cast.figures, (4, 4 * len(_delivery(0)), 0, 0))
+
+    def test_finds_wrong(self) -> None:
+        """A message that is missing, doubled or changed is found."""
+        for numbers in ((1, 3), (1, 1)):
+            cast = self.make()
+            cast.run(0.01, window=3)
+            self.to_member.send(b"".join(map(_delivery, numbers)))
+            cast.run(0.01)
+            self.assertEqual(cast.figures[2], 1, numbers)
+        cast = self.make()
+        cast.run(0.01, window=3)
+        self.to_member.send(_delivery(1).replace(b"end", b"eNd"))
+        cast.run(0.01)
+        self.assertEqual(cast.figures[2], 1)
+
+    def test_strips_websocket(self) -> None:
+        """Headers of WebSocket messages and control messages do not count, several deliveries in one message do."""
+        cast = self.make(is_websocket=True)
+        cast.run(0.01, window=8)
+        many = b"".join(map(_delivery, range(1, 8)))
+        data = encode_message(many) + b"\x89\x02hi" + encode_message(_delivery(8))
+        for cut in range(0, len(data), 5):
+            self.to_member.send(data[cut : cut + 5])
+            cast.run(0.001)
+        self.assertEqual(cast.figures, (9, 9 * len(_delivery(0)), 0, 0))
+
+    def test_closed(self) -> None:
+        """A connection that the server closes is counted."""
+        cast = self.make()
+        cast.run(0.01, window=1)
+        self.to_member.close()
+        cast.run(0.01)
+        self.assertEqual(cast.figures[3], 1)
