@@ -1,10 +1,13 @@
-"""Frames in binary WebSocket messages (client protocol, section 1; RFC 6455 by Autobahn).
+"""Frames in binary WebSocket messages (client protocol, section 1; RFC 6455).
 
-Autobahn does the opening handshake, control frames, close and receiving; outgoing messages are encoded once for all
-receivers by `meshrelay.wire.websocket` and leave through the outbox. Received messages are never gathered: their bytes
-go to the frame decoder as they come, so what a client can make us hold is one frame, as on TCP.
+Autobahn does the opening and the closing handshake. In between nothing passes it: what comes is taken apart by
+`meshrelay.wire.websocket_decoder`, outgoing messages are encoded once for all receivers by `meshrelay.wire.websocket`
+and leave through the outbox, as do answers to pings. Received messages are never gathered: their bytes go to the frame
+decoder as they come, so what a client can make us hold is one frame, as on TCP.
 
-Autobahn's own timers are off: deadlines are alarms of the node's clock.
+Three things of Autobahn's insides are used: ``data``, what came behind the opening handshake in the same read,
+``onCloseFrame``, which answers a close frame, and ``sendCloseFrame``, which takes codes that ``sendClose`` does not.
+Its own timers are off: deadlines are alarms of the node's clock.
 """
 
 from __future__ import annotations
@@ -22,9 +25,16 @@ from meshrelay.errors import FrameTooLarge, MalformedFrame, RemoteProtocolError
 from meshrelay.interfaces import IDownlink, IUplink
 from meshrelay.model import CloseReason
 from meshrelay.transport.stream_link import StreamLink, StreamParts
+from meshrelay.transport.websocket_mask import fastest_unmask
 from meshrelay.wire.frame import HEADER_BYTES, FrameDecoder
 from meshrelay.wire.prepared import Batch
-from meshrelay.wire.websocket import encode_message
+from meshrelay.wire.websocket import Opcode, encode_message, encode_pong
+from meshrelay.wire.websocket_decoder import (
+    OVERSIZED,
+    BrokenWebSocket,
+    WebSocketDecoder,
+    close_code_and_reason,
+)
 
 __all__ = [
     "MIN_MESSAGE_LIMIT_BYTES",
@@ -40,6 +50,8 @@ MIN_MESSAGE_LIMIT_BYTES = 1024 * 1024
 
 #: Close code of a client that leaves by GOODBYE (RFC 6455, section 7.4.1).
 NORMAL_CLOSURE = 1000
+
+_BINARY = Opcode.BINARY.value
 
 
 class WebSocketRules(NamedTuple):
@@ -104,20 +116,29 @@ class WebSocketLink(StreamLink):
 
 
 class NodeWebSocketProtocol(WebSocketServerProtocol):
-    """One WebSocket; made by `NodeWebSocketFactory`."""
+    """One WebSocket; made by `NodeWebSocketFactory`.
+
+    :param unmask_long: see `WebSocketDecoder`.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, accept: Callable[[IDownlink], IUplink | None], parts: StreamParts, rules: WebSocketRules
+        self,
+        accept: Callable[[IDownlink], IUplink | None],
+        parts: StreamParts,
+        rules: WebSocketRules,
+        unmask_long: Callable[[bytes, bytes], bytes],
     ) -> None:
         super().__init__()
         self._accept = accept
         self._parts = parts
         self._rules = rules
+        self._unmask_long = unmask_long
         self._link: WebSocketLink | None = None
-        self._decoder: FrameDecoder | None = None
-        self._message_bytes = 0
+        self._messages: WebSocketDecoder | None = None
+        #: None: what comes is passed over, but for the answer to our close.
+        self._frames: FrameDecoder | None = None
         self._handshake_alarm: Alarm | None = None
 
     def connectionMade(self) -> None:
@@ -148,7 +169,16 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
     def onOpen(self) -> None:
         """See Autobahn: the handshake is done."""
         self._stop_waiting()
-        self._decoder = FrameDecoder(self._parts.max_payload_bytes)
+        self._open()
+        rest, self.data = self.data, b""
+        if rest:
+            self._bytes_received(rest)
+
+    def _open(self) -> None:
+        max_payload_bytes = self._parts.max_payload_bytes
+        limit = max(MIN_MESSAGE_LIMIT_BYTES, max_payload_bytes + HEADER_BYTES)
+        self._messages = WebSocketDecoder(limit, self._unmask_long)
+        self._frames = FrameDecoder(max_payload_bytes)
         self._link = WebSocketLink(self, self._parts)
         self._link.uplink = self._accept(self._link)
 
@@ -159,75 +189,95 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """See `Protocol`."""
-        self._bytes_came(len(data))
-        super().dataReceived(data)
-        if self.state != self.STATE_OPEN and self._link is not None:
-            self._closing(self._link)
+        self._parts.counters.transports["websocket"].bytes_received += len(data)
+        if self._link is None:
+            super().dataReceived(data)
+        else:
+            self._bytes_received(data)
 
-    def _bytes_came(self, count: int) -> None:
-        self._parts.counters.transports["websocket"].bytes_received += count
-        if self._link is not None and self._link.uplink is not None:
-            self._link.uplink.heard()
-
-    def _closing(self, link: WebSocketLink) -> None:
-        """The closing handshake has begun: by the client, by us, or by Autobahn when the client broke RFC 6455."""
-        link.websocket_closing()
-        if self.failedByMe:
-            self._break_off(MalformedFrame("a WebSocket frame that no client may send"))
-
-    def onMessageBegin(self, isBinary: bool) -> None:
-        """See Autobahn: a message begins."""
-        self._message_bytes = 0
-        if not isBinary:
-            self._break_off(MalformedFrame("a text message: frames come in binary messages"))
-
-    def onMessageFrameBegin(self, length: int) -> None:
-        """See Autobahn: a frame of a message begins; none of it was read."""
-        self._message_bytes += length
-        limit = max(MIN_MESSAGE_LIMIT_BYTES, self._parts.max_payload_bytes + HEADER_BYTES)
-        if self._message_bytes > limit:
-            self._break_off(FrameTooLarge(self._message_bytes, limit))
-
-    def onMessageFrameData(self, payload: bytes) -> None:
-        """See Autobahn: some bytes of a frame, unmasked."""
-        # Autobahn goes on reading what it has refused, to find the answer to its close.
-        is_open = self.state == self.STATE_OPEN
-        if is_open and self._decoder is not None and self._link is not None and self._link.uplink is not None:
-            self._bytes_received(self._link.uplink, self._decoder, payload)
-
-    def onMessageFrameEnd(self) -> None:
-        """See Autobahn: nothing was gathered, so there is nothing to hand on."""
-
-    def onMessageEnd(self) -> None:
-        """See Autobahn: a message ends; a relay frame must not reach into the next one."""
-        if self._decoder is not None and self._decoder.buffered_bytes:
-            self._break_off(MalformedFrame("a message ends inside a frame"))
-
-    def _bytes_received(self, uplink: IUplink, decoder: FrameDecoder, data: bytes) -> None:
+    def _bytes_received(self, data: bytes) -> None:
+        link, messages = self._link, self._messages
+        if link is None or messages is None or link.uplink is None:
+            return
+        uplink = link.uplink
+        uplink.heard()
         try:
-            for frame in decoder.frames(data):
-                uplink.frame_received(frame)
+            for kind, payload, is_end in messages.pieces(data):
+                if kind <= _BINARY:
+                    self.piece_received(uplink, kind, payload, is_end)
+                else:
+                    self._control_received(link, kind, payload)
             uplink.read_ended()
+        except BrokenWebSocket as error:
+            self._websocket_broken(link, error)
+        except Exception:  # an unexpected error costs this connection, not the listener
+            self._failed(uplink)
+        if self.state != self.STATE_OPEN:
+            link.websocket_closing()
+
+    def piece_received(self, uplink: IUplink, kind: int, payload: bytes, is_end: bool) -> None:
+        """Take one piece of a message; see `WebSocketDecoder.pieces`."""
+        frames = self._frames
+        # What was refused is still read, to find the answer to our close.
+        if frames is None or self.state != self.STATE_OPEN:
+            return
+        if kind != _BINARY:
+            self._break_off(MalformedFrame("a text message: frames come in binary messages"))
+            return
+        try:
+            for frame in frames.frames(payload):
+                uplink.frame_received(frame)
+            if is_end and frames.buffered_bytes:
+                self._break_off(MalformedFrame("a message ends inside a frame"))
         except RemoteProtocolError as error:
             self._break_off(error)
-        except Exception:  # an unexpected error costs this connection, not the listener
-            self._log.failure("handling what {peer} sent failed", peer=self.peer)
-            self._decoder = None
-            uplink.failed()
+        except Exception:  # as above; what follows in this read is still taken apart
+            self._failed(uplink)
+
+    def _failed(self, uplink: IUplink) -> None:
+        self._log.failure("handling what {peer} sent failed", peer=self.peer)
+        self._frames = None
+        uplink.failed()
+
+    def _control_received(self, link: WebSocketLink, kind: int, payload: bytes) -> None:
+        if kind == Opcode.PING:
+            # Not past the outbox: a client that asks and does not read would make us hold all the answers.
+            link.outbox.send(encode_pong(payload), 0)
+        elif kind == Opcode.CLOSE:
+            # What was asked before is answered before.
+            if link.uplink is not None:
+                link.uplink.read_ended()
+            link.outbox.flush()
+            self.onCloseFrame(*close_code_and_reason(payload))  # type: ignore[arg-type]
+        elif kind == OVERSIZED and self._messages is not None:
+            self._break_off(FrameTooLarge(self._messages.message_bytes, self._messages.max_message_bytes))
+
+    def _websocket_broken(self, link: WebSocketLink, error: BrokenWebSocket) -> None:
+        """The client broke RFC 6455: tell it by a close frame, which is the last that it gets."""
+        if self.state == self.STATE_OPEN:
+            link.outbox.flush()
+            self.sendCloseFrame(error.code, error.problem.encode("utf-8"))
+        else:
+            self._drop()
+        link.websocket_closing()
+        self._break_off(error)
 
     def _break_off(self, error: RemoteProtocolError) -> None:
-        if self._decoder is not None:
-            self._decoder = None
+        if self._frames is not None:
+            self._frames = None
             if self._link is not None and self._link.uplink is not None:
                 self._link.uplink.protocol_broken(error)
+
+    def _drop(self) -> None:
+        stream: Any = self.transport
+        stream.loseConnection()
 
     def send_close(self, code: int, text: str) -> None:
         """Begin the closing handshake; Autobahn closes the stream when the client has answered."""
         if self.state == self.STATE_OPEN:
             self.sendClose(code, text)
         else:
-            stream: Any = self.transport
-            stream.loseConnection()
+            self._drop()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """See Autobahn: the stream is gone."""
@@ -252,6 +302,7 @@ class NodeWebSocketFactory(WebSocketServerFactory):
         self._accept = accept
         self._parts = parts
         self._rules = rules
+        self._unmask_long = fastest_unmask()
         self.setProtocolOptions(  # type: ignore[no-untyped-call]
             # We only ever accept what was masked, and never deflate: its windows cost more than all the rest.
             requireMaskedClientFrames=True,
@@ -273,7 +324,7 @@ class NodeWebSocketFactory(WebSocketServerFactory):
 
     def buildProtocol(self, addr: Any) -> NodeWebSocketProtocol:
         """See `Factory`."""
-        protocol = NodeWebSocketProtocol(self._accept, self._parts, self._rules)
+        protocol = NodeWebSocketProtocol(self._accept, self._parts, self._rules, self._unmask_long)
         protocol.factory = self
         return protocol
 

@@ -1,18 +1,33 @@
-"""Headers of the WebSocket messages that a node sends (RFC 6455, section 5.2).
+"""Opcodes, and headers of the WebSocket messages that a node sends (RFC 6455, section 5.2).
 
-Only what Autobahn is too slow for is here: a server's data frames are unmasked, so one header and payload serve every
-receiver, and nothing is left to do for each of them. Everything else (opening handshake, control frames, close, all of
-receiving) stays with Autobahn.
+A server's data frames are unmasked, so one header and payload serve every receiver, and nothing is left to do for each
+of them. What clients send is read by `meshrelay.wire.websocket_decoder`; the handshakes are Autobahn's.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum, unique
 from struct import Struct
 
-__all__ = ["encode_binary_header", "encode_message"]
+__all__ = ["Opcode", "encode_binary_header", "encode_message", "encode_pong"]
 
-_FIN_BINARY = 0x82
-_FIN_TEXT = 0x81
+
+@unique
+class Opcode(IntEnum):
+    """Kinds of frames (RFC 6455, section 11.8)."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+_FIN = 0x80
+_FIN_BINARY = _FIN | Opcode.BINARY.value
+_FIN_TEXT = _FIN | Opcode.TEXT.value
+_FIN_PONG = _FIN | Opcode.PONG.value
 _MEDIUM = Struct("!BBH")
 _LONG = Struct("!BBQ")
 
@@ -30,3 +45,8 @@ def encode_binary_header(length: int, is_binary: bool = True) -> bytes:
 def encode_message(payload: bytes, is_binary: bool = True) -> bytes:
     """Return one whole WebSocket message."""
     return encode_binary_header(len(payload), is_binary) + payload
+
+
+def encode_pong(payload: bytes) -> bytes:
+    """Return the answer to a ping that carried `payload`, which is at most 125 bytes long."""
+    return bytes((_FIN_PONG, len(payload))) + payload

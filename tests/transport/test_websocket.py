@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshrelay.interfaces import IDownlink, IUplink
 from meshrelay.model import CloseReason
 from meshrelay.testing.contracts import DownlinkUnderTest, check_downlink, check_stream_decoder
 from meshrelay.testing.node import make_node
@@ -21,7 +22,7 @@ from meshrelay.transport.websocket import (
 from meshrelay.wire.commands import CoreCommand, decode_goodbye
 from meshrelay.wire.frame import Frame, encode_frame, encode_push, whole_frames
 from meshrelay.wire.prepared import Batch
-from tests.transport.stream_kit import StreamKit, TcpStream
+from tests.transport.stream_kit import RecordingUplink, StreamKit, TcpStream
 
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: relay.example:7300\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -195,6 +196,17 @@ class HandshakeTests(SynchronousTestCase):
         head = client.shake_hands(b"Origin: https://game.example\r\n")
         self.assertTrue(head.startswith(b"HTTP/1.1 403 "))
 
+    def test_eager_client(self) -> None:
+        """What comes in one read with the handshake is read, once, even a close."""
+        client = Client(self.kit)
+        client.send(REQUEST + b"\r\n" + masked(b"", PING))
+        self.kit.end_turn()
+        self.assertEqual(client.stream.value().count(b"\x8a\x00"), 1)
+        client = Client(self.kit)
+        client.send(REQUEST + b"\r\n" + masked(frame(b"one")) + masked(frame(b"two")) + masked(b"", CLOSE))
+        self.assertEqual([each.payload for each in self.kit.uplinks[1].frames], [b"one", b"two"])
+        self.assertEqual(client.stream.ends, ["lose"])
+
     def test_deadline(self) -> None:
         """Who does not finish the handshake in time is aborted and counted."""
         client = Client(self.kit)
@@ -295,6 +307,35 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual((self.payloads(), self.uplink.heard_count), ([b"one", b"two"], 1))
         self.assertEqual(self.kit.transport_counters("websocket").bytes_received - before, len(data))
 
+    def test_read_ended(self) -> None:
+        """However many messages a read holds, its end is told once, behind all of them."""
+        told: list[bytes] = []
+
+        class Uplink(RecordingUplink):
+            def frame_received(self, frame: Frame) -> None:
+                told.append(frame.payload)
+
+            def read_ended(self) -> None:
+                told.append(b"end")
+
+        client = Client(self.kit, accept=lambda link: Uplink())
+        client.shake_hands()
+        client.send(masked(frame(b"one")) + masked(b"", PING) + masked(frame(b"two") + frame(b"three")))
+        client.send(masked(frame(b"four")))
+        self.assertEqual(told, [b"one", b"two", b"three", b"end", b"four", b"end"])
+
+    def test_long_message(self) -> None:
+        """A payload long enough for compiled code comes out as it was, whole or cut at any place."""
+        payload = bytes(range(256)) * 4
+        kit = StreamKit(max_payload_bytes=1024)
+        data = masked(frame(payload))
+        for offset in range(0, len(data), 97):
+            client = Client(kit)
+            client.shake_hands()
+            client.send(data[:offset])
+            client.send(data[offset:])
+            self.assertEqual([each.payload for each in kit.uplinks[-1].frames], [payload])
+
     def test_streamed(self) -> None:
         """Frames of a long message come out while it is still being sent: it is not gathered."""
         data = frame(b"one") + frame(b"two")
@@ -310,6 +351,18 @@ class ReceivingTests(SynchronousTestCase):
         self.client.send(masked(b"", PONG) + masked(data[5:], CONTINUATION))
         self.assertEqual((self.payloads(), self.uplink.told), ([b"one"], []))
         self.assertEqual(self.client.messages(), [Message(PONG, b"there?")])
+
+    def test_answered_pings_are_bounded(self) -> None:
+        """A client that pings and reads nothing is told slow at the bound of its outbox."""
+        kit = StreamKit(limit_bytes=1270)
+        client = Client(kit)
+        client.shake_hands()
+        producer: Any = client.stream.producer
+        producer.pauseProducing()
+        client.send(masked(b"x" * 125, PING) * 10)
+        self.assertEqual((kit.uplinks[0].told, kit.links[0].queued_bytes), ([], 1270))
+        client.send(masked(b"", PING))
+        self.assertEqual(kit.uplinks[0].told, ["overflowed: 1272"])
 
     def test_empty_message(self) -> None:
         """A message without a byte is no mistake."""
@@ -368,6 +421,29 @@ class ReceivingTests(SynchronousTestCase):
         self.client.send(bytes((0x82, 15)) + frame(b"one"))
         (message,) = self.client.messages()
         self.assertEqual((message.opcode, message.payload[:2]), (CLOSE, pack("!H", 1002)))
+
+    def test_bad_close(self) -> None:
+        """A close frame with a code that must not be sent is answered 1002, one with a broken reason 1007."""
+        for payload, code in ((pack("!H", 1005), 1002), (b"\x03", 1002), (pack("!H", 1000) + b"\xc3", 1007)):
+            client, uplink = self.connect()
+            client.send(masked(payload, CLOSE))
+            (message,) = client.messages()
+            self.assertEqual((message.opcode, message.payload[:2]), (CLOSE, pack("!H", code)))
+            self.assertEqual(len(uplink.told), 1)
+
+    def test_bug_at_the_end(self) -> None:
+        """An unexpected error in what is done together at the end of a read costs this connection alone as well."""
+
+        class Uplink(RecordingUplink):
+            def read_ended(self) -> None:
+                raise ZeroDivisionError("a bug")
+
+        uplink = Uplink()
+        client = Client(self.kit, accept=lambda link: uplink)
+        client.shake_hands()
+        client.send(masked(frame(b"one")))
+        self.assertEqual(uplink.told, ["failed"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_lost(self) -> None:
         """A connection that is gone is told once."""
@@ -496,6 +572,57 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(self.uplink.frames, [])
         self.assertEqual(len(self.uplink.told), 1)
         self.assertTrue(self.uplink.told[0].startswith("broken: "))
+
+    def test_answers_before_close(self) -> None:
+        """What was answered in the read that ends with a close, or with a mistake, goes out before the close frame."""
+        for last in (masked(pack("!H", 1000), CLOSE), b"\x83\x80"):
+            client = Client(self.kit)
+            client.shake_hands()
+            client.send(masked(b"there?", PING) + last)
+            self.assertEqual([message.opcode for message in client.messages()], [PONG, CLOSE])
+
+    def test_done_together_before_close(self) -> None:
+        """What was kept for the end of a read is done, and answered, before the close of that read is answered."""
+        kit = self.kit
+
+        class Uplink(RecordingUplink):
+            def read_ended(self) -> None:
+                if self.frames:
+                    kit.links[-1].send_frame(self.frames.pop().payload)
+
+        def accept(link: IDownlink) -> IUplink:
+            kit.links.append(link)
+            return Uplink()
+
+        client = Client(kit, accept=accept)
+        client.shake_hands()
+        client.send(masked(frame(frame(b"answer"))) + masked(b"", CLOSE))
+        answer, close = client.messages()
+        self.assertEqual((answer, close.opcode), (Message(BINARY, frame(b"answer")), CLOSE))
+
+    def test_late_frames(self) -> None:
+        """What a client sends until it has read our close is not taken."""
+        self.link.close(CloseReason.KICKED, "go")
+        self.client.send(masked(frame(b"late")))
+        self.assertEqual(self.uplink.frames, [])
+
+    def test_refused_message_is_passed_over(self) -> None:
+        """The answer to our close is found behind the rest of a message that was too long."""
+        begin = masked(bytes(MIN_MESSAGE_LIMIT_BYTES + 1))
+        self.client.send(begin[:14])
+        self.assertEqual(len(self.uplink.told), 1)
+        self.link.close(CloseReason.FRAME_TOO_LARGE, "too large")
+        self.client.send(begin[14:])
+        self.assertEqual((self.client.stream.ends, self.uplink.frames), ([], []))
+        self.client.send(masked(pack("!H", CloseReason.FRAME_TOO_LARGE.code), CLOSE))
+        self.assertEqual(self.client.stream.ends, ["abort"])
+
+    def test_mistake_while_closing(self) -> None:
+        """A client that breaks the WebSocket protocol instead of answering our close is dropped, and not told twice."""
+        self.link.close(CloseReason.KICKED, "go")
+        self.client.stream.clear()
+        self.client.send(b"\x83\x80")
+        self.assertEqual((self.client.messages(), self.client.stream.ends), ([], ["lose"]))
 
     def test_nothing_behind_close(self) -> None:
         """Nothing is sent behind a close frame, whoever began to close."""

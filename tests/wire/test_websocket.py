@@ -1,10 +1,10 @@
-"""Headers of outgoing WebSocket messages."""
+"""What a node sends by WebSocket."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.wire.websocket import encode_binary_header, encode_message
+from meshrelay.wire.websocket import Opcode, encode_binary_header, encode_message, encode_pong
 
 #: Length of the message -> header, from RFC 6455, section 5.2 and the examples of 5.7.
 HEADERS = {
@@ -17,6 +17,8 @@ HEADERS = {
     65536: "827f0000000000010000",
     1 << 32: "827f0000000100000000",
 }
+
+OPCODES = {"CONTINUATION": 0, "TEXT": 1, "BINARY": 2, "CLOSE": 8, "PING": 9, "PONG": 10}
 
 
 class HeaderTests(SynchronousTestCase):
@@ -36,3 +38,17 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(encode_message(b"abc"), b"\x82\x03abc")
         self.assertEqual(encode_message(b"x" * 256)[:4].hex(), "827e0100")
         self.assertEqual(encode_message(b"x" * 256)[4:], b"x" * 256)
+
+
+class ControlTests(SynchronousTestCase):
+    """What is no message."""
+
+    def test_pong(self) -> None:
+        """A pong carries what the ping carried; this is the unmasked one of RFC 6455, section 5.7, and the longest."""
+        self.assertEqual(encode_pong(b"Hello").hex(), "8a0548656c6c6f")
+        self.assertEqual(encode_pong(b""), b"\x8a\x00")
+        self.assertEqual(encode_pong(b"x" * 125), b"\x8a\x7d" + b"x" * 125)
+
+    def test_opcodes(self) -> None:
+        """The opcodes are those of RFC 6455, section 11.8."""
+        self.assertEqual({each.name: each.value for each in Opcode}, OPCODES)
