@@ -20,6 +20,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -108,6 +109,7 @@ class Connection:
         "_reception",
         "_session",
         "_state",
+        "_waiting",
         "link",
     )
 
@@ -122,6 +124,7 @@ class Connection:
         self._early_frames = 0
         #: While it is SIGNING_IN.
         self._entry: _Entry | None = None
+        self._waiting: Deferred[None] | None = None
         self._is_busy = False
         self._pipelined = reception.dispatcher.pipelined
         #: Frames of one pipelined command that came in this read.
@@ -311,6 +314,7 @@ class Connection:
         self._state = _State.SIGNING_IN
         self._entry = entry
         reception.signing_in[user_id] = self
+        self._waiting = waiting
         waiting.addCallback(self._arrived).addErrback(self._sign_in_failed)
 
     def _arrived(self, _: None) -> None:
@@ -325,8 +329,13 @@ class Connection:
         entry, self._entry = self._entry, None
         if entry is not None:
             del self._reception.signing_in[entry.identity.user_id]
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
 
     def _sign_in_failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            return
         self._log.failure("sign-in of {peer} failed", failure=failure, peer=self.link.peer)
         self.failed()
 

@@ -31,7 +31,8 @@ class Arrivals(Protocol):
 
         :param sid: what the client says; whatever it is, it tells the client nothing about other sessions.
         :returns: fires within about 6 seconds, whether it was found or not, and never with a failure: now the registry
-            knows. None: there is nothing to wait for.
+            knows. Cancelled, nobody waits any more, and nothing is taken from another node that was not already. None:
+            there is nothing to wait for.
         """
 
 

@@ -117,9 +117,13 @@ class _Arrival:
         """None: too many wait."""
         if len(self.waiters) >= MAX_WAITERS:
             return None
-        waiter: Deferred[None] = Deferred()
+        waiter: Deferred[None] = Deferred(self._given_up)
         self.waiters.append(waiter)
         return waiter
+
+    def _given_up(self, waiter: Deferred[None]) -> None:
+        if waiter in self.waiters:
+            self.waiters.remove(waiter)
 
 
 @implementer(ISessionObserver)
@@ -342,11 +346,16 @@ class Roaming:
             if handover.is_found:
                 self._counts["arrived"] += 1
                 return handover
+        if not arrival.waiters:
+            return Handover()
         if is_known:
             self._counts["recalled"] += 1
         return Handover(is_found=is_known, groups=join_group_ids(group_ids))
 
     async def _ask_release(self, node_id: str, name: SessionName, arrival: _Arrival) -> Handover:
+        if not arrival.waiters:
+            # The client has gone, perhaps to the very node that would be asked.
+            return Handover()
         asked = self._nodes.call(node_id, "session.release", encode_name(name))
         answer = await self._within(asked, arrival.ends_at, RELEASE_SECONDS)
         return self._read(decode_handover, answer, node_id) or Handover()

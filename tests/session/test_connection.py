@@ -98,7 +98,14 @@ class LateArrivals:
     def fetch(self, identity: Identity, sid: str) -> Deferred[None] | None:
         """See `Arrivals`."""
         self.asked.append((identity.user_id, sid))
-        return self.search
+        waiter: Deferred[None] = Deferred()
+
+        def tell(result: None) -> None:
+            if not waiter.called:
+                waiter.callback(result)
+
+        self.search.addCallback(tell)
+        return waiter
 
 
 def closed_with(client: MemoryClient) -> tuple[CloseReason | None, tuple[int, str] | None]:

@@ -452,6 +452,16 @@ class WaitingTests(SynchronousTestCase):
         again = self.kit.b.hello("ann", self.sid, True, 0)
         self.assertEqual((again.welcome.recovered, again.pushed), (True, [b"1"]))
 
+    def test_given_up(self) -> None:
+        """A client that has gone before its session was asked for leaves it where it is: it may be there by now."""
+        found: Deferred[UserRecord | None] = Deferred()
+        record = self.kit.record("ann")
+        self.patch(self.kit.directory, "find_user", lambda user_id: found)
+        self.resume_at_b().lose()
+        found.callback(record)
+        self.kit.advance(1)
+        self.assertEqual(self.kit.where("ann"), ["a"])
+
     def test_never_comes_back(self) -> None:
         """A session that was taken over for a client that did not come back ends like one that is away."""
         self.resume_at_b().lose()
