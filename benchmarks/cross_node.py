@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cross_node_load import MESSAGE_BYTES, PATIENCE_SECONDS
+from benchmarks.machine import machine
 from tests.integration.cluster import Node, cluster_config
 
 HERE = Path(__file__).resolve().parent
@@ -78,18 +77,9 @@ def measure() -> dict[str, Any]:
         runs[str(burst)] = sorted(found, key=lambda run: run["deliveries_per_second"])
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": (
-            f"{os.cpu_count()} cores ({_processor()}), Linux {platform.release()}, Python {platform.python_version()}"
-        ),
+        "machine": machine(),
         "runs": runs,
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.direct_load import MESSAGE_BYTES, PATIENCE_SECONDS
+from benchmarks.machine import machine
 from tests.integration.cluster import Node, cluster_config
 from tests.integration.daemon import Daemon
 
@@ -127,9 +126,7 @@ def measure_all(nats: str | None) -> dict[str, Any]:
     """All figures, and what they were measured on."""
     figures: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": (
-            f"{os.cpu_count()} cores ({_processor()}), Linux {platform.release()}, Python {platform.python_version()}"
-        ),
+        "machine": machine(),
         "node": measure_node(),
         "steady": measure_steady(),
     }
@@ -138,13 +135,6 @@ def measure_all(nats: str | None) -> dict[str, Any]:
     else:
         figures["nats"] = measure_nats(nats)
     return figures
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from benchmarks.tunnel import Tunnel
 from meshrelay.testing.impairment import Impairment
 
@@ -95,15 +94,7 @@ def measure_all() -> dict[str, Any]:
                 }
                 print(result, flush=True)
                 bulk.append(result)
-    machine = f"{os.cpu_count()} cores ({_processor()}), Linux {platform.release()}, Python {platform.python_version()}"
-    return {"date": began, "machine": machine, "paced": paced, "bulk": bulk}
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
+    return {"date": began, "machine": machine(), "paced": paced, "bulk": bulk}
 
 
 def tables(figures: dict[str, Any]) -> str:

@@ -14,18 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.built import HERE, build, install_node_packages
+from benchmarks.machine import machine
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SECRET, SERVER_CPU, SERVERS, Missing, on_processor
 
@@ -119,12 +118,6 @@ def measure(scenarios: list[str], servers: list[str], is_quick: bool, is_python:
     return found
 
 
-def _machine() -> str:
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = models[0].split(":", 1)[1].strip() if models else platform.machine()
-    return f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}"
-
-
 def versions() -> dict[str, str]:
     """What the measured programs say of themselves."""
     found = {}
@@ -191,7 +184,7 @@ def main() -> None:
         is_python = prepare(servers) or arguments.python
         figures = {
             "date": time.strftime("%Y-%m-%d"),
-            "machine": _machine(),
+            "machine": machine(),
             "versions": versions(),
             "is_quick": arguments.quick,
             "is_python": is_python,

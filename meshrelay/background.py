@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
+from inspect import isawaitable
 from math import ceil
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-__all__ = ["Alarm", "Alarms", "start"]
+__all__ = ["Alarm", "Alarms", "result_of", "start"]
 
 
 def start(coroutine: Coroutine[Deferred[object], object, object], log: Logger, what: str) -> Deferred[None]:
@@ -28,6 +29,11 @@ def start(coroutine: Coroutine[Deferred[object], object, object], log: Logger, w
 
     done = Deferred.fromCoroutine(coroutine)
     return done.addCallbacks(ended, lambda failure: log.failure("{what} failed", failure=failure, what=what))
+
+
+async def result_of(result: object) -> object:
+    """Return what a callback of the application gives in the end: what it returned, or what comes of that."""
+    return await result if isawaitable(result) else result
 
 
 class Alarm:

@@ -29,7 +29,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from meshrelay.config.files import read_secret
-from meshrelay.config.listening import parse_stream_place
+from meshrelay.config.listening import is_all_addresses, parse_stream_place
 from meshrelay.config.schema import Config, MeshConfig
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.memory import MemoryDirectory
@@ -325,8 +325,7 @@ class Cluster:
         address = places.host("mesh")
         if not hasattr(address, "port"):
             return f"unix:{shown}"
-        is_everywhere = address.host in ("0.0.0.0", "::")
-        return f"{gethostname()}:{address.port}" if is_everywhere else shown
+        return f"{gethostname()}:{address.port}" if is_all_addresses(address.host) else shown
 
     def start(self) -> None:
         """Find the others. The ports are open by now."""

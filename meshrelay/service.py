@@ -20,12 +20,12 @@ from meshrelay.background import Alarms
 from meshrelay.cluster import Cluster, NodeFace
 from meshrelay.components.direct import DirectMessages, DirectRules
 from meshrelay.components.direct_routes import RouteParts
-from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_callbacks import GroupCallbacks, longest_message_of_callbacks
 from meshrelay.components.group_nodes import GroupNodes, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
-from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
+from meshrelay.components.groups import GroupRules, Groups
 from meshrelay.config.files import short_secret_warning
-from meshrelay.config.listening import parse_stream_place, parse_udp_place
+from meshrelay.config.listening import is_all_addresses, parse_stream_place, parse_udp_place
 from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import ConfigError
@@ -67,7 +67,6 @@ from meshrelay.transport.tcp import TcpFactory
 from meshrelay.transport.udp import UdpCredentials, UdpListener
 from meshrelay.transport.udp_link import UdpParts
 from meshrelay.transport.websocket import NodeWebSocketFactory
-from meshrelay.wire.commands import pushed_message_overhead
 from meshrelay.wire.frame import HEADER_BYTES
 
 __all__ = ["Node", "make_service"]
@@ -155,17 +154,10 @@ class Node(Service):
     def _make_direct(self, config: Config) -> DirectMessages:
         cluster = self.cluster
         directory = None if cluster.is_alone else cluster.directory
-        session, dm = config.session, config.dm
         return DirectMessages(
             RouteParts(cluster.nodes, directory, self.registry, self._reactor, self._alarms),
             self._turn,
-            DirectRules(
-                session.max_payload_bytes,
-                dm.cache_seconds,
-                dm.max_channels,
-                dm.lookup_timeout_seconds,
-                session.resume_seconds,
-            ),
+            DirectRules.of(config),
         )
 
     def _face(self) -> NodeFace:
@@ -189,31 +181,25 @@ class Node(Service):
         for kind, server_type in kinds.items():
             address = self.places.host(kind)
             host = getattr(address, "host", "")
-            # All addresses are no address for somebody else.
-            is_anywhere = host in ("", "0.0.0.0", "::")
-            own = self.place(server_type, self.cluster.host if is_anywhere else host)
+            own = self.place(server_type, self.cluster.host if is_all_addresses(host) else host)
             if own is not None:
                 told_type, shown_host, port = own
                 places["wss" if told_type == "WSS" else kind] = shown_address(shown_host, port)
         return places
 
     def _make_groups(self, config: Config, registration: Registration | None) -> Groups:
-        max_payload_bytes = config.session.max_payload_bytes
-        group = config.group
-        limits = GroupTableLimits(group.max_groups, group.max_groups_per_user, group.send_interval_ms)
+        limits = GroupTableLimits.of(config.group)
         table = GroupTable(self.node_id, limits, self._hub, self._alarms, secrets.token_bytes, secrets.randbelow)
-        callbacks = GroupCallbacks(self._alarms, max_payload_bytes - pushed_message_overhead("x" * 128))
-        static = tuple(StaticGroupSettings(group.group_id, group.interval_ms) for group in config.group.static_groups)
+        callbacks = GroupCallbacks(self._alarms, longest_message_of_callbacks(config.session.max_payload_bytes))
         cluster = self.cluster
         group_nodes = GroupNodes(
             GroupSurroundings(cluster.nodes, cluster.directory, registration, self._turn, self._reactor, self._alarms),
             table,
             callbacks,
-            GroupSpreadRules(group.relay_limit, group.remote_join_tries, config.session.resume_seconds),
+            GroupSpreadRules.of(config),
         )
-        rules = GroupRules(max_payload_bytes, static)
         return Groups(
-            rules,
+            GroupRules.of(config),
             table,
             cluster.nodes,
             group_nodes,

@@ -12,20 +12,20 @@ This module holds what clients and the application may do, and what other nodes 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from inspect import isawaitable
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from meshrelay.background import start
+from meshrelay.background import result_of, start
 from meshrelay.components.direct_channels import Channel, ChannelTable, Place
 from meshrelay.components.direct_commands import DirectCommands
-from meshrelay.components.direct_delivery import DirectDelivery, push_direct
+from meshrelay.components.direct_delivery import DirectDelivery, check_message_size, push_direct
 from meshrelay.components.direct_routes import DirectRoutes, RouteParts
 from meshrelay.components.hooks import Command
-from meshrelay.errors import CommandError, MalformedPayload, MeshError, MessageIsEmpty, MessageTooLarge
+from meshrelay.config.schema import Config
+from meshrelay.errors import CommandError, MalformedPayload, MeshError, MessageIsEmpty
 from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import (
     IComponent,
@@ -77,6 +77,18 @@ class DirectRules(NamedTuple):
     lookup_timeout_seconds: float
     #: How long a user whose node was lost may take to come back on another one.
     resume_seconds: float
+
+    @classmethod
+    def of(cls, config: Config) -> DirectRules:
+        """Return what the configuration says."""
+        session, dm = config.session, config.dm
+        return cls(
+            session.max_payload_bytes,
+            dm.cache_seconds,
+            dm.max_channels,
+            dm.lookup_timeout_seconds,
+            session.resume_seconds,
+        )
 
 
 @implementer(IDirectMessages, IComponent, INodeObserver)
@@ -216,9 +228,7 @@ class DirectMessages:
             raise MalformedPayload(f"peer: {error}") from None
 
     def _check_size(self, message: bytes, overhead: int) -> None:
-        limit = self._rules.max_payload_bytes - overhead
-        if len(message) > limit:
-            raise MessageTooLarge(f"message of {len(message)} bytes, in a direct message {limit} fit")
+        check_message_size(message, self._rules.max_payload_bytes - overhead)
 
     async def clear_cache(self, user: User, peer_id: str, ver: int, cmd: int, message: bytes) -> None:
         """See `IDirectMessages`."""
@@ -354,7 +364,7 @@ class DirectMessages:
         limit = self._rules.max_payload_bytes - 1 - len(user.user_id.encode("utf-8"))
         for callback in self._disconnect_callbacks:
             try:
-                waiting = Deferred.fromCoroutine(_await(callback(user, peer_id)))
+                waiting = Deferred.fromCoroutine(result_of(callback(user, peer_id)))
                 made = await waiting.addTimeout(self._rules.lookup_timeout_seconds, self._clock)
             except Exception:  # the application's bug must not keep the peer from being forgotten
                 self._log.failure("a callback for a user who is gone failed")
@@ -441,8 +451,4 @@ class DirectMessages:
 
 
 async def _call(callback: Callable[[str, User], object], user_id: str, user: User) -> None:
-    await _await(callback(user_id, user))
-
-
-async def _await(result: object) -> object:
-    return await result if isawaitable(result) else result
+    await result_of(callback(user_id, user))

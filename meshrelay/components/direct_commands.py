@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from meshrelay.components.direct_delivery import DirectDelivery
+from meshrelay.components.direct_delivery import DirectDelivery, check_message_size
 from meshrelay.components.direct_routes import DirectRoutes
 from meshrelay.components.hooks import Answers, Command, PipelinedCommand
-from meshrelay.errors import CommandError, MalformedPayload, MessageIsEmpty, MessageTooLarge
+from meshrelay.errors import CommandError, MalformedPayload, MessageIsEmpty
 from meshrelay.interfaces import ISession
 from meshrelay.model import User
 from meshrelay.wire.buffer import encode_str8
@@ -98,8 +98,7 @@ class DirectCommands:
             peer_id, message = decode_direct(frame.payload)
             if not message:
                 raise MessageIsEmpty
-            if len(message) > limit:
-                raise MessageTooLarge(f"message of {len(message)} bytes, in a direct message {limit} fit")
+            check_message_size(message, limit)
         except CommandError as error:
             answers.refuse(request_id, error)
             return
@@ -116,8 +115,6 @@ class DirectCommands:
     def _run_clear(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
         peer_id, message = decode_direct(payload)
         user_id = session.user.user_id
-        limit = self._max_payload_bytes - 1 - len(user_id.encode("utf-8"))
-        if len(message) > limit:
-            raise MessageTooLarge(f"message of {len(message)} bytes, in a direct message {limit} fit")
+        check_message_size(message, self._max_payload_bytes - len(encode_str8(user_id)))
         self._clear_channel(Clear(user_id, peer_id, BUILT_IN_VER, CommandNumber.DM_CLEAR, True, message))
         return b""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from inspect import isawaitable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -16,6 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from meshrelay.background import result_of
+from meshrelay.errors import MessageTooLarge
 from meshrelay.interfaces import ISession, MessageCallback, ReceiveCallback
 from meshrelay.wire.buffer import encode_str8
 from meshrelay.wire.commands import BUILT_IN_VER
@@ -23,7 +24,7 @@ from meshrelay.wire.direct_node import Direct, Outcome
 from meshrelay.wire.frame import encode_push
 from meshrelay.wire.prepared import Batch
 
-__all__ = ["MAX_WAITING", "DirectDelivery", "push_direct"]
+__all__ = ["MAX_WAITING", "DirectDelivery", "check_message_size", "push_direct"]
 
 #: Messages that wait behind a slow callback, of all pairs together.
 MAX_WAITING = 10_000
@@ -41,6 +42,15 @@ def push_direct(session: ISession, direct: Direct, message: bytes) -> None:
     else:
         frame = encode_push(direct.ver, direct.cmd, message)
     session.deliver(Batch([frame]))
+
+
+def check_message_size(message: bytes, limit: int) -> None:
+    """Refuse what is too long.
+
+    :raises MessageTooLarge: `message` has more than `limit` bytes.
+    """
+    if len(message) > limit:
+        raise MessageTooLarge(f"message of {len(message)} bytes, in a direct message {limit} fit")
 
 
 class _Declined(Exception):
@@ -142,10 +152,10 @@ class DirectDelivery:
         message = direct.message
         ver, cmd, sender = direct.ver, direct.cmd, direct.sender_id
         for ask in self._receive:
-            if await _result(ask(ver, cmd, message, sender, session.user)) is False:
+            if await result_of(ask(ver, cmd, message, sender, session.user)) is False:
                 raise _Declined
         for change in self._change:
-            changed = await _result(change(ver, cmd, message, sender, session.user))
+            changed = await result_of(change(ver, cmd, message, sender, session.user))
             if changed is not None:
                 if not isinstance(changed, bytes):
                     raise TypeError(f"a callback returned {type(changed).__name__}, not bytes or None")
@@ -156,7 +166,3 @@ class DirectDelivery:
             self.delivered += 1
             push_direct(session, direct, message)
         return Outcome.TAKEN
-
-
-async def _result(result: object) -> object:
-    return await result if isawaitable(result) else result

@@ -140,7 +140,7 @@ class DirectRoutes:
         now = self._clock.seconds()
         channel = self._table.open(direct.sender_id, direct.peer_id, now)
         session = self._sessions.find_user(direct.peer_id)
-        is_free = not (channel.flight or channel.waiting or channel.refused or channel.is_resolving)
+        is_free = channel.is_idle
         if session is not None and is_free:
             self._is_here(channel, session, now)
             self._deliver(direct, session, lambda outcome: self._here(outcome, done))
@@ -250,8 +250,8 @@ class DirectRoutes:
     async def _find(self, channel: Channel) -> None:
         error: CommandError | None = None
         try:
-            if channel.tries:
-                await self._pause(FIRST_PAUSE_SECONDS * (1 << (channel.tries - 1)) if channel.tries > 1 else 0.0)
+            if channel.tries > 1:
+                await self._pause(FIRST_PAUSE_SECONDS * (1 << (channel.tries - 1)))
             channel.tries += 1
             channel.place = await self._look_up(channel)
         except CommandError as refused:
@@ -261,10 +261,9 @@ class DirectRoutes:
         self._go_on(channel, error)
 
     async def _pause(self, seconds: float) -> None:
-        if seconds:
-            over: Deferred[None] = Deferred()
-            self._alarms.call_later(seconds, lambda: over.callback(None))
-            await over
+        over: Deferred[None] = Deferred()
+        self._alarms.call_later(seconds, lambda: over.callback(None))
+        await over
 
     async def _look_up(self, channel: Channel) -> Place:
         session = self._sessions.find_user(channel.peer_id)

@@ -14,10 +14,11 @@ from twisted.logger import Logger
 from meshrelay.background import Alarm, Alarms, start
 from meshrelay.components.group_table import LiveGroup
 from meshrelay.interfaces import ISession, MessageMaker
-from meshrelay.wire.commands import BUILT_IN_VER, Command, encode_pushed_message
+from meshrelay.model import MAX_USER_ID_BYTES
+from meshrelay.wire.commands import BUILT_IN_VER, Command, encode_pushed_message, pushed_message_overhead
 from meshrelay.wire.frame import encode_push
 
-__all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks", "Tell"]
+__all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks", "Tell", "longest_message_of_callbacks"]
 
 #: Ticks are looked at this often (seed 001, SetOnTickByID).
 TICK_CHECK_SECONDS = 2.0
@@ -25,6 +26,11 @@ TICK_CHECK_SECONDS = 2.0
 
 #: Pushes a frame to members of a group.
 Tell = Callable[[LiveGroup, bytes], object]
+
+
+def longest_message_of_callbacks(max_payload_bytes: int) -> int:
+    """Return how long a message of a callback may be: its push fits whoever it is about."""
+    return max_payload_bytes - pushed_message_overhead("x" * MAX_USER_ID_BYTES)
 
 
 class _Subject(NamedTuple):

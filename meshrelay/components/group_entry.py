@@ -7,7 +7,6 @@ well. So two nodes that enter at the same time learn of each other from any hold
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -78,16 +77,10 @@ class Entry:
             others.callback(None)
 
 
-class EntryRules(NamedTuple):
-    """How hard a group is looked for."""
-
-    #: Nodes beside the home that are asked.
-    remote_join_tries: int
-
-
 class GroupEntries:
     """All groups that are being entered.
 
+    :param remote_join_tries: nodes beside the home that are asked.
     :param new_hold: gives a number greater than all before.
     """
 
@@ -99,7 +92,7 @@ class GroupEntries:
         table: GroupTable,
         directory: IDirectory,
         clock: IReactorTime,
-        rules: EntryRules,
+        remote_join_tries: int,
         node_of_key: Callable[[bytes], str | None],
         new_hold: Callable[[], int],
     ) -> None:
@@ -107,7 +100,7 @@ class GroupEntries:
         self._table = table
         self._directory = directory
         self._clock = clock
-        self._rules = rules
+        self._remote_join_tries = remote_join_tries
         self._node_of_key = node_of_key
         self._new_hold = new_hold
         self._entries: dict[str, Entry] = {}
@@ -207,7 +200,7 @@ class GroupEntries:
         own_id = self._nodes.node_id
         found = [node_id for node_id in record.nodes if node_id != own_id] if record is not None else []
         found = sorted(found, key=lambda node_id: not self._nodes.is_up(node_id))
-        return [node_id for node_id in found if node_id not in tried][: self._rules.remote_join_tries]
+        return [node_id for node_id in found if node_id not in tried][: self._remote_join_tries]
 
     async def _ask(self, entry: Entry, node_id: str) -> bool | None:
         """Whether a node holds the group, and let it know that this one enters; None: it does not answer."""

@@ -23,11 +23,12 @@ from zope.interface import implementer
 from meshrelay.background import Alarms, start
 from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_cast import GroupCaster
-from meshrelay.components.group_entry import Entry, EntryRules, GroupEntries
+from meshrelay.components.group_entry import Entry, GroupEntries
 from meshrelay.components.group_members import RemoteMembers
 from meshrelay.components.group_receive import GroupReceiver
 from meshrelay.components.group_spread import RemoteMember, Spread
 from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings, node_key
+from meshrelay.config.schema import Config
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.errors import MeshError, TooManyGroups
 from meshrelay.fanout.turn import Turn
@@ -78,6 +79,11 @@ class GroupSpreadRules(NamedTuple):
     remote_join_tries: int
     #: How long the memberships of a node that is gone are remembered.
     orphan_seconds: float
+
+    @classmethod
+    def of(cls, config: Config) -> GroupSpreadRules:
+        """Return what the configuration says."""
+        return cls(config.group.relay_limit, config.group.remote_join_tries, config.session.resume_seconds)
 
 
 class GroupRegister(Protocol):
@@ -132,7 +138,7 @@ class GroupNodes:
             table,
             around.directory,
             around.clock,
-            EntryRules(rules.remote_join_tries),
+            rules.remote_join_tries,
             self._nodes_by_key.get,
             lambda: next(self._holds),
         )

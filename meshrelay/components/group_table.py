@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from meshrelay.background import Alarm, Alarms
 from meshrelay.components.group_spread import Spread
+from meshrelay.config.schema import GroupConfig
 from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, NotSignedIn, TooManyGroups
 from meshrelay.fanout.hub import Channel, Hub
 from meshrelay.interfaces import ISession
@@ -67,6 +68,11 @@ class GroupTableLimits(NamedTuple):
     max_groups_per_user: int
     #: Merging interval of groups whose home is another node; 0 = none.
     replica_interval_ms: int = 0
+
+    @classmethod
+    def of(cls, group: GroupConfig) -> GroupTableLimits:
+        """Return what [group] of the configuration says."""
+        return cls(group.max_groups, group.max_groups_per_user, group.send_interval_ms)
 
 
 class NewGroupSettings(NamedTuple):

@@ -20,6 +20,7 @@ from meshrelay.components.group_commands import GroupCommands
 from meshrelay.components.group_nodes import GroupNodes
 from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings, merging_interval_ms
 from meshrelay.components.hooks import Command
+from meshrelay.config.schema import Config
 from meshrelay.errors import (
     CommandError,
     GroupNotFound,
@@ -55,6 +56,12 @@ class GroupRules(NamedTuple):
     #: A push is never longer, so that a client can take what it may send.
     max_payload_bytes: int
     static_groups: tuple[StaticGroupSettings, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> GroupRules:
+        """Return what the configuration says."""
+        static = tuple(StaticGroupSettings(each.group_id, each.interval_ms) for each in config.group.static_groups)
+        return cls(config.session.max_payload_bytes, static)
 
 
 @implementer(IGroups, IComponent)

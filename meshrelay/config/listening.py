@@ -75,6 +75,11 @@ def is_loopback(interface: str) -> bool:
     return address.is_loopback or (mapped is not None and bool(mapped.is_loopback))
 
 
+def is_all_addresses(host: str) -> bool:
+    """Tell whether `host` stands for every address of a machine, and so is no address for anybody else."""
+    return host in ("", "0.0.0.0", "::")
+
+
 def parse_stream_place(text: str) -> StreamPlace:
     """Read a stream endpoint string; endpoints of plug-ins are let through by name.
 

@@ -37,7 +37,7 @@ from meshrelay.directory.redis_dial import (
 from meshrelay.directory.redis_link import RedisLink
 from meshrelay.directory.redis_script import RedisScripts, ScriptCall
 from meshrelay.directory.redis_url import parse_redis_url
-from meshrelay.directory.watchers import LossWatchers
+from meshrelay.directory.watchers import EpochWatch, LossWatchers
 
 __all__ = ["MAX_LOOPBACKS", "REFRESH_BATCH", "RedisDirectory", "open_redis_directory"]
 
@@ -108,8 +108,7 @@ class RedisDirectory:
         self._tokens: dict[str, Deferred[None]] = {}
         self._tokens_refused = 0
         self._watchers = LossWatchers()
-        self._epoch: str | None = None
-        self._was_away = False
+        self._watch = EpochWatch(self._watchers)
         self._checks = 0
         self._looping = LoopingCall(self._check)
         self._looping.clock = clock
@@ -250,11 +249,7 @@ class RedisDirectory:
         except DirectoryUnavailable:
             # The link has said so in the log, and goes on trying.
             return
-        is_lost = self._was_away or self._epoch not in (None, epoch)
-        self._epoch = epoch
-        self._was_away = False
-        if is_lost:
-            self._watchers.notify()
+        self._watch.heard(epoch)
         self._checks += 1
         if self._checks % _MASTER_CHECK_EVERY == 0:
             await self._check_master()
@@ -271,7 +266,7 @@ class RedisDirectory:
 
     def _link_changed(self, is_up: bool) -> None:
         if not is_up:
-            self._was_away = True
+            self._watch.went_away()
         elif self._looping.running:
             self._check()
 

@@ -58,7 +58,7 @@ from meshrelay.directory.errors import DirectoryUnavailable
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.records import GroupRecord, NodeRecord, UserRecord
-from meshrelay.directory.watchers import LossWatchers
+from meshrelay.directory.watchers import EpochWatch, LossWatchers
 from meshrelay.errors import MalformedFrame, MeshError
 
 __all__ = ["CALL_WINDOW", "MAX_REFRESH_BYTES", "REFRESH_WINDOW", "RemoteCalls", "RemoteDirectory", "split_refresh"]
@@ -206,8 +206,7 @@ class RemoteDirectory:
         self._calls = RemoteCalls(call, clock, options)
         self._watchers = LossWatchers()
         self._unreadable = 0
-        self._epoch: str | None = None
-        self._was_away = False
+        self._watch = EpochWatch(self._watchers)
         self._check_seconds = options.check_seconds * random.uniform(1.0 - _CHECK_SPREAD, 1.0)
         self._looping = LoopingCall(self._check)
         self._looping.clock = clock
@@ -230,7 +229,7 @@ class RemoteDirectory:
         May be called before `start` and after `stop`, and need not be called at all.
         """
         if not is_up:
-            self._was_away = True
+            self._watch.went_away()
         elif self._looping.running:
             self._check()
 
@@ -350,15 +349,11 @@ class RemoteDirectory:
             epoch = await self.epoch()
         except DirectoryUnavailable as error:
             # The first failure of an outage is worth a line, the hundredth is not.
-            if not self._was_away and self._looping.running:
+            if not self._watch.was_away and self._looping.running:
                 self._log.warn("{error}", error=error)
-            self._was_away = True
+            self._watch.went_away()
             return
-        is_lost = self._was_away or self._epoch not in (None, epoch)
-        self._epoch = epoch
-        self._was_away = False
-        if is_lost:
-            self._watchers.notify()
+        self._watch.heard(epoch)
 
 
 def split_refresh(node_id: str, users: Iterable[UserRecord], groups: Iterable[tuple[str, bytes]]) -> Iterator[Refresh]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
-__all__ = ["LossWatchers"]
+__all__ = ["EpochWatch", "LossWatchers"]
 
 
 class LossWatchers:
@@ -30,3 +30,27 @@ class LossWatchers:
         for callback in tuple(self._callbacks):
             done = maybeDeferred(callback)
             done.addErrback(lambda failure: self._log.failure("a watcher of the directory failed", failure=failure))
+
+
+class EpochWatch:
+    """Tells the watchers of a directory elsewhere when its data may be lost: another epoch, or back after it was away.
+
+    :ivar was_away: it did not answer since it was last heard.
+    """
+
+    def __init__(self, watchers: LossWatchers) -> None:
+        self._watchers = watchers
+        self._epoch: str | None = None
+        self.was_away = False
+
+    def went_away(self) -> None:
+        """It does not answer."""
+        self.was_away = True
+
+    def heard(self, epoch: str) -> None:
+        """It answers, and its data have this epoch."""
+        is_lost = self.was_away or self._epoch not in (None, epoch)
+        self._epoch = epoch
+        self.was_away = False
+        if is_lost:
+            self._watchers.notify()

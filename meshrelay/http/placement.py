@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from meshrelay.config.listening import is_all_addresses
 from meshrelay.directory.records import NodeRecord
 
 __all__ = ["CLIENTS_OF_A_NODE", "HANDED_OUT_SECONDS", "SERVER_TYPES", "Offer", "Place", "Placement", "offers_of"]
@@ -30,9 +31,6 @@ _KINDS: Mapping[str, tuple[tuple[tuple[str, str], ...], ...]] = {
     "WS": ((("websocket", "WS"), ("wss", "WSS")),),
     "WSS": ((("wss", "WSS"),), (("websocket", "WSS"),)),
 }
-
-#: Hosts that say "on all my addresses" and lead nowhere from another machine.
-_UNSPECIFIED = frozenset({"", "0.0.0.0", "::"})
 
 
 class Place(NamedTuple):
@@ -66,7 +64,7 @@ def _read_place(server_type: str, text: str) -> Place | None:
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536 or "/" in host:
         return None
-    return Place(server_type, "" if host in _UNSPECIFIED else host, int(port))
+    return Place(server_type, "" if is_all_addresses(host) else host, int(port))
 
 
 def offers_of(records: Iterable[NodeRecord], server_type: str) -> list[Offer]:

@@ -26,14 +26,12 @@ from meshrelay.mesh.errors import LinkRefused
 from meshrelay.mesh.interfaces import Dial
 from meshrelay.mesh.links import Links
 from meshrelay.mesh.nodes import Nodes
+from meshrelay.mesh.rarely import Rarely
 
 __all__ = ["Membership"]
 
 #: Between two rounds: the load in the directory is never older than this and a call.
 _ROUND_SECONDS = 1.0
-
-#: What goes wrong in each round is logged once in so many of them.
-_ROUNDS_BETWEEN_LOGS = 60
 
 
 class Membership:
@@ -71,9 +69,7 @@ class Membership:
         self._dialled: dict[str, NodeRecord] = {}
         self._timer: IDelayedCall | None = None
         self._is_running = False
-        self._rounds = 0
-        #: Text of a problem -> the round in which it was logged.
-        self._logged: dict[str, int] = {}
+        self._rarely = Rarely(clock)
         self.is_registered = False
         self.has_read = False
         self.failed_rounds = 0
@@ -112,7 +108,6 @@ class Membership:
 
     def _begin_round(self) -> None:
         self._timer = None
-        self._rounds += 1
         # Behind the end of each round, so that there is never more than one.
         start(self._round(), self._log, "a round of the membership").addCallback(self._round_over)
 
@@ -150,9 +145,7 @@ class Membership:
         self._log_rarely("node ID in use" if isinstance(error, NodeIdInUse) else type(error).__name__, str(error))
 
     def _log_rarely(self, what: str, text: str) -> None:
-        last = self._logged.get(what)
-        if last is None or self._rounds - last >= _ROUNDS_BETWEEN_LOGS:
-            self._logged[what] = self._rounds
+        if self._rarely.is_due(what):
             self._log.warn("membership: {what}: {text}", what=what, text=text)
 
     def _take(self, own: NodeRecord, records: list[NodeRecord]) -> None:

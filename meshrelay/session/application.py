@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from meshrelay.background import start
+from meshrelay.background import result_of, start
 from meshrelay.components.hooks import Command
 from meshrelay.errors import MessageTooLarge
 from meshrelay.interfaces import CommandHandler, Hook, IDirectMessages, IGroups, IMeshRelay, ISession, ISessionObserver
@@ -144,6 +144,4 @@ class Application:
 
 
 async def _call(callback: Callable[[User], object], user: User) -> None:
-    waiting = callback(user)
-    if isawaitable(waiting):
-        await waiting
+    await result_of(callback(user))

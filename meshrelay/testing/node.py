@@ -23,10 +23,10 @@ from twisted.internet.task import Clock
 from meshrelay.background import Alarms
 from meshrelay.components.direct import DirectMessages, DirectRules
 from meshrelay.components.direct_routes import RouteParts
-from meshrelay.components.group_callbacks import GroupCallbacks
+from meshrelay.components.group_callbacks import GroupCallbacks, longest_message_of_callbacks
 from meshrelay.components.group_nodes import GroupNodes, GroupRegister, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
-from meshrelay.components.groups import GroupRules, Groups, StaticGroupSettings
+from meshrelay.components.groups import GroupRules, Groups
 from meshrelay.config.schema import Config
 from meshrelay.counters import NodeCounters
 from meshrelay.directory.interfaces import IDirectory
@@ -55,7 +55,6 @@ from meshrelay.wire.commands import (
     decode_pushed_message,
     encode_gid_message,
     encode_new_group,
-    pushed_message_overhead,
 )
 from meshrelay.wire.frame import Frame
 from meshrelay.wire.hello import Hello, Welcome, decode_welcome, encode_hello
@@ -227,21 +226,19 @@ class MemoryNode:
         self._links: list[MemoryLink] = []
 
     def _make_groups(self, config: Config, around: NodeSurroundings) -> None:
-        session, group = config.session, config.group
         nodes = around.nodes
         random = Random(nodes.node_id)
-        limits = GroupTableLimits(group.max_groups, group.max_groups_per_user, group.send_interval_ms)
+        limits = GroupTableLimits.of(config.group)
         self.table = GroupTable(nodes.node_id, limits, self.hub, self.alarms, random.randbytes, random.randrange)
-        static = tuple(StaticGroupSettings(each.group_id, each.interval_ms) for each in group.static_groups)
-        callbacks = GroupCallbacks(self.alarms, session.max_payload_bytes - pushed_message_overhead("x" * 128))
+        callbacks = GroupCallbacks(self.alarms, longest_message_of_callbacks(config.session.max_payload_bytes))
         self.group_nodes = GroupNodes(
             GroupSurroundings(nodes, around.directory, around.register, self.turn, self.clock, self.alarms),
             self.table,
             callbacks,
-            GroupSpreadRules(group.relay_limit, group.remote_join_tries, session.resume_seconds),
+            GroupSpreadRules.of(config),
         )
         self.groups = Groups(
-            GroupRules(session.max_payload_bytes, static),
+            GroupRules.of(config),
             self.table,
             nodes,
             self.group_nodes,
@@ -252,18 +249,11 @@ class MemoryNode:
         )
 
     def _make_direct(self, config: Config, around: NodeSurroundings) -> DirectMessages:
-        session = config.session
         directory = None if around.register is None else around.directory
         return DirectMessages(
             RouteParts(around.nodes, directory, self.registry, self.clock, self.alarms),
             self.turn,
-            DirectRules(
-                session.max_payload_bytes,
-                config.dm.cache_seconds,
-                config.dm.max_channels,
-                config.dm.lookup_timeout_seconds,
-                session.resume_seconds,
-            ),
+            DirectRules.of(config),
         )
 
     def expose_commands(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.directory.watchers import LossWatchers
+from meshrelay.directory.watchers import EpochWatch, LossWatchers
 
 
 class LossWatchersTests(SynchronousTestCase):
@@ -43,3 +43,32 @@ class LossWatchersTests(SynchronousTestCase):
         watchers.add(lambda: watchers.add(lambda: told.append("late")))
         watchers.notify()
         self.assertEqual(told, [])
+
+
+class EpochWatchTests(SynchronousTestCase):
+    """A directory elsewhere whose data may be lost."""
+
+    def setUp(self) -> None:
+        """A watch."""
+        self.watchers = LossWatchers()
+        self.watch = EpochWatch(self.watchers)
+
+    def test_first(self) -> None:
+        """The first epoch is no news, nor is the same one again."""
+        self.watch.heard("a")
+        self.watch.heard("a")
+        self.assertEqual(self.watchers.losses, 0)
+
+    def test_other(self) -> None:
+        """Another epoch is a loss, once."""
+        for epoch in "abb":
+            self.watch.heard(epoch)
+        self.assertEqual(self.watchers.losses, 1)
+
+    def test_away(self) -> None:
+        """Being back after it was away is one, even with the same epoch."""
+        self.watch.heard("a")
+        self.watch.went_away()
+        self.assertTrue(self.watch.was_away)
+        self.watch.heard("a")
+        self.assertEqual((self.watchers.losses, self.watch.was_away), (1, False))
