@@ -31,7 +31,7 @@ _TWISTED_NAMES = """
     registerProducer unregisterProducer writeSequence loseConnection abortConnection getPeer getHost
     setTcpNoDelay getTcpNoDelay setTcpKeepAlive getTcpKeepAlive readConnectionLost writeConnectionLost
     loseWriteConnection startService stopService makeService parseOptions postOptions optParameters optFlags
-    startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
+    doRead startReading stopReading startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
     gotLength processingFailed resetTimeout resolveHostName
 """
 _AUTOBAHN_NAMES = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from meshrelay.components.direct_delivery import DirectDelivery, check_message_size
 from meshrelay.components.direct_routes import DirectRoutes
@@ -14,10 +15,24 @@ from meshrelay.wire.buffer import encode_str8
 from meshrelay.wire.commands import BUILT_IN_VER, decode_direct
 from meshrelay.wire.commands import Command as CommandNumber
 from meshrelay.wire.direct_node import Clear, Direct
-from meshrelay.wire.frame import Frame, encode_push
+from meshrelay.wire.frame import FrameRun, encode_push_head
 from meshrelay.wire.prepared import Batch
 
-__all__ = ["DirectCommands"]
+__all__ = ["MAX_KNOWN_HEADS", "DirectCommands"]
+
+#: Beginnings of payloads of which it is remembered whom they name, and the other way round.
+MAX_KNOWN_HEADS = 4096
+
+_VER = BUILT_IN_VER
+_DM_SEND = CommandNumber.DM_SEND.value
+
+
+def _peer_of(head: bytes) -> str | None:
+    """The peer whom the beginning of a payload names; None: it is none."""
+    try:
+        return decode_direct(head).user_id
+    except MalformedPayload:
+        return None
 
 
 class DirectCommands:
@@ -41,6 +56,9 @@ class DirectCommands:
         self._clear_channel = clear_channel
         self._used = used
         self._max_payload_bytes = max_payload_bytes
+        # Who talks does so more than once; the commonest heads are not read anew for each message.
+        self._peer_of = lru_cache(MAX_KNOWN_HEADS)(_peer_of)
+        self._sender_of = lru_cache(MAX_KNOWN_HEADS)(encode_str8)
         self._send = PipelinedCommand(BUILT_IN_VER, CommandNumber.DM_SEND, self._run_many)
         self._clear = Command(BUILT_IN_VER, CommandNumber.DM_CLEAR, self._run_clear)
 
@@ -48,54 +66,51 @@ class DirectCommands:
         """Return (ver, cmd) -> command."""
         return {(command.ver, command.cmd): command for command in (self._send, self._clear)}
 
-    def _run_many(self, session: ISession, frames: list[Frame], answers: Answers) -> None:
+    def _run_many(self, session: ISession, frames: FrameRun, answers: Answers) -> None:
         # The hot path: messages in a row to the same peer of this node are pushed, and answered, all at once.
         user = session.user
-        sender = encode_str8(user.user_id)
+        sender = self._sender_of(user.user_id)
         limit = self._max_payload_bytes - len(sender)
-        head, peer = None, None
-        run: list[tuple[int, bytes]] = []
-        for frame in frames:
-            payload = frame.payload
+        head, peer, size = None, None, -1
+        #: What is to be pushed to `peer`, and where the first of it stands in the run.
+        pushes: list[bytes] = []
+        first = 0
+        for place, payload in enumerate(frames.payloads):
             start = payload[0] + 1 if payload else 0
             if payload[:start] != head:
-                self._deliver_run(run, peer, sender, answers)
-                run = []
-                head, peer = payload[:start], self._peer_here(user.user_id, payload)
-            message = payload[start:]
-            if peer is not None and 0 < len(message) <= limit:
-                run.append((frame.request_id, message))
-                continue
-            self._deliver_run(run, peer, sender, answers)
-            run = []
-            self._run_one(user, frame, limit, answers)
-        self._deliver_run(run, peer, sender, answers)
+                self._deliver(pushes, peer, frames.request_ids[first:place], answers)
+                pushes, first = [], place
+                head = payload[:start]
+                peer, size = self._peer_here(user.user_id, head), -1
+            if peer is not None and start < len(payload) <= limit + start:
+                if len(payload) != size:
+                    size = len(payload)
+                    push_head = encode_push_head(_VER, _DM_SEND, len(sender) + size - start) + sender
+                pushes.append(push_head + payload[start:])
+            else:
+                self._deliver(pushes, peer, frames.request_ids[first:place], answers)
+                pushes, first = [], place + 1
+                self._run_one(user, frames.request_ids[place], payload, limit, answers)
+        self._deliver(pushes, peer, frames.request_ids[first:] if first else frames.request_ids, answers)
         self._used()
 
-    def _peer_here(self, user_id: str, payload: bytes) -> ISession | None:
+    def _peer_here(self, user_id: str, head: bytes) -> ISession | None:
         """The session of a peer to whom messages can be pushed at once; None: they must go the long way."""
         if self._delivery.has_callbacks:
             return None
-        try:
-            peer_id, _ = decode_direct(payload)
-        except MalformedPayload:
-            return None
-        return self._routes.session_here(user_id, peer_id)
+        peer_id = self._peer_of(head)
+        return self._routes.session_here(user_id, peer_id) if peer_id is not None else None
 
-    def _deliver_run(
-        self, run: list[tuple[int, bytes]], peer: ISession | None, sender: bytes, answers: Answers
-    ) -> None:
-        if run and peer is not None:
-            frames = [encode_push(BUILT_IN_VER, CommandNumber.DM_SEND, sender + message) for _, message in run]
-            peer.deliver(Batch(frames))
-            self._routes.sent += len(run)
-            self._delivery.delivered += len(run)
-            answers.accept([request_id for request_id, _ in run])
+    def _deliver(self, pushes: list[bytes], peer: ISession | None, request_ids: list[int], answers: Answers) -> None:
+        if pushes and peer is not None:
+            peer.deliver(Batch(pushes))
+            self._routes.sent += len(pushes)
+            self._delivery.delivered += len(pushes)
+            answers.accept(request_ids)
 
-    def _run_one(self, user: User, frame: Frame, limit: int, answers: Answers) -> None:
-        request_id = frame.request_id
+    def _run_one(self, user: User, request_id: int, payload: bytes, limit: int, answers: Answers) -> None:
         try:
-            peer_id, message = decode_direct(frame.payload)
+            peer_id, message = decode_direct(payload)
             if not message:
                 raise MessageIsEmpty
             check_message_size(message, limit)

@@ -176,9 +176,9 @@ class DirectRoutes:
 
     def _is_here(self, channel: Channel, session: ISession, now: float) -> None:
         """The peer is on this node: both ends of the channel are."""
-        place = channel.place
-        if place is None or place.sid != session.user.sid or place.node_id != self._nodes.node_id:
-            channel.place = Place(self._nodes.node_id, session.user.sid)
+        node_id, sid = self._nodes.node_id, session.user.sid
+        if channel.place != (node_id, sid):
+            channel.place = Place(node_id, sid)
         if channel.user_id and now - channel.backed_at > TOUCH_SECONDS:
             channel.backed_at = now
             back = self._table.open(channel.peer_id, channel.user_id, now)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 
 from meshrelay.components.group_admission import GroupAdmission
+from meshrelay.components.group_broadcast import GroupBroadcast
 from meshrelay.components.group_nodes import GroupNodes
 from meshrelay.components.group_table import MIN_TTL_SECONDS, GroupTable
 from meshrelay.components.hooks import Command
-from meshrelay.errors import GroupJoinError, GroupNotFound, InvalidTTL, MalformedPayload, MessageTooLarge, NotMember
+from meshrelay.errors import GroupJoinError, InvalidTTL, MalformedPayload, MessageTooLarge
 from meshrelay.interfaces import ISession
-from meshrelay.wire.buffer import GROUP_ID_BYTES, encode_str8
 from meshrelay.wire.commands import (
     BUILT_IN_VER,
     JoinRandom,
@@ -49,7 +49,7 @@ class GroupCommands:
         self.create = Command(BUILT_IN_VER, CommandNumber.GROUP_CREATE, self._run_create)
         self.join = Command(BUILT_IN_VER, CommandNumber.GROUP_JOIN, self._run_join)
         self.leave = Command(BUILT_IN_VER, CommandNumber.GROUP_LEAVE, self._run_leave)
-        self.broadcast = Command(BUILT_IN_VER, CommandNumber.GROUP_BROADCAST, self._run_broadcast)
+        self.broadcast: Command = GroupBroadcast(table, max_payload_bytes).command
         self._join_random = Command(BUILT_IN_VER, CommandNumber.GROUP_JOIN_RANDOM, self._run_join_random)
         self._list = Command(BUILT_IN_VER, CommandNumber.GROUP_LIST, self._run_list)
 
@@ -100,23 +100,6 @@ class GroupCommands:
         if len(message) > limit:
             raise MessageTooLarge(f"message of {len(message)} bytes, in a group {limit} fit")
         return encode_push(BUILT_IN_VER, cmd, encode_pushed_message(group_id, user_id, message))
-
-    def _run_broadcast(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
-        # The hot path: the payload is passed on as it is, with the sender put between group ID and message.
-        wire_id = payload[:GROUP_ID_BYTES]
-        group = self._table.find(wire_id.decode("latin-1"))
-        if group is None:
-            decode_gid_message(payload)
-            raise GroupNotFound
-        if session not in group.channel:
-            raise NotMember
-        sender = encode_str8(session.user.user_id)
-        if len(payload) + len(sender) > self._max_payload_bytes:
-            limit = self._max_payload_bytes - GROUP_ID_BYTES - len(sender)
-            raise MessageTooLarge(f"message of {len(payload) - GROUP_ID_BYTES} bytes, in a group {limit} fit")
-        body = wire_id + sender + payload[GROUP_ID_BYTES:]
-        group.publish(encode_push(BUILT_IN_VER, CommandNumber.GROUP_BROADCAST, body), session, reliable)
-        return b""
 
     def _run_list(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
         if payload:

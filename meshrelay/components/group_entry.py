@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from meshrelay.components.group_table import GroupTable, LiveGroup, home_key
+from meshrelay.components.group_table import GroupTable, LiveGroup
+from meshrelay.components.place_ids import home_key
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.errors import GroupNotFound, MeshError, RemoteTimeout, TooManyGroups
 from meshrelay.interfaces import INodes

@@ -27,7 +27,8 @@ from meshrelay.components.group_entry import Entry, GroupEntries
 from meshrelay.components.group_members import RemoteMembers
 from meshrelay.components.group_receive import GroupReceiver
 from meshrelay.components.group_spread import RemoteMember, Spread
-from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings, node_key
+from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings
+from meshrelay.components.place_ids import node_key
 from meshrelay.config.schema import Config
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.errors import MeshError, TooManyGroups

@@ -22,7 +22,7 @@ from meshrelay.components.group_spread import Holder, Spread
 from meshrelay.components.group_table import GroupTable, LiveGroup
 from meshrelay.errors import MalformedFrame
 from meshrelay.machine.sequence import Incoming
-from meshrelay.wire.frame import split_frames
+from meshrelay.wire.frame import count_frames
 from meshrelay.wire.group_node import (
     EntryType,
     decode_cast,
@@ -142,9 +142,8 @@ class GroupReceiver:
     def _take_entry(self, group: LiveGroup, holder: Holder, entry_type: int, data: bytes) -> None:
         if entry_type in (EntryType.FRAMES, EntryType.UNRELIABLE):
             reliable = entry_type == EntryType.FRAMES
-            publish = group.channel.publish
-            for frame in split_frames(data):
-                publish(frame, None, reliable)
+            if data:
+                group.channel.publish(data, None, reliable, count_frames(data))
         elif entry_type == EntryType.EXIT:
             if group.spread is not None and group.spread.holders.get(holder.node_id) is holder:
                 self._book.drop_holder(group, group.spread, holder.node_id)
@@ -188,8 +187,8 @@ class GroupReceiver:
         group = self._table.find(forward.group_id)
         if group is not None:
             for entry_type, frames in decode_content(forward.content):
-                for frame in split_frames(frames) if entry_type == EntryType.FRAMES else ():
-                    group.channel.publish(frame, None, True)
+                if frames and entry_type == EntryType.FRAMES:
+                    group.channel.publish(frames, None, True, count_frames(frames))
 
     def forward_received(self, node_id: str, data: bytes) -> None:
         """GROUP_FORWARD: publish for a node that does not hold the group."""
@@ -198,6 +197,5 @@ class GroupReceiver:
         if group is None:
             return
         for entry_type, frames in decode_content(forward.content):
-            if entry_type in (EntryType.FRAMES, EntryType.UNRELIABLE):
-                for frame in split_frames(frames):
-                    group.publish(frame, None, entry_type == EntryType.FRAMES)
+            if frames and entry_type in (EntryType.FRAMES, EntryType.UNRELIABLE):
+                group.publish(frames, None, entry_type == EntryType.FRAMES, count_frames(frames))

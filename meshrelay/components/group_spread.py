@@ -112,7 +112,7 @@ class Spread:
         self._is_scheduled = False
 
     def publish(self, frame: bytes, reliable: bool) -> None:
-        """Put one frame in line for the other holders."""
+        """Put a frame, or several joined ones, in line for the other holders."""
         if not self.holders:
             return
         if reliable is not self._is_run_reliable:

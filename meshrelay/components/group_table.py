@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b32decode, b32encode
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
 
 from meshrelay.background import Alarm, Alarms
 from meshrelay.components.group_spread import Spread
+from meshrelay.components.place_ids import home_key, new_place_id, node_key
 from meshrelay.config.schema import GroupConfig
 from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, NotSignedIn, TooManyGroups
 from meshrelay.fanout.hub import Channel, Hub
@@ -23,9 +22,7 @@ __all__ = [
     "LiveGroup",
     "MIN_TTL_SECONDS",
     "NewGroupSettings",
-    "home_key",
     "merging_interval_ms",
-    "node_key",
 ]
 
 #: A lifetime must be greater (seed 001, NewGroup).
@@ -44,19 +41,6 @@ MAX_SCANNED = 4096
 def merging_interval_ms(interval_ms: int) -> int:
     """The merging interval that is used: below 100 ms there is none."""
     return interval_ms if interval_ms >= MIN_INTERVAL_MS else 0
-
-
-def node_key(node_id: str) -> bytes:
-    """Return the 16 bytes that name a node in the IDs of its groups."""
-    return sha256(node_id.encode("utf-8")).digest()[:16]
-
-
-def home_key(group_id: str) -> bytes:
-    """Return the `node_key` of the home of a group; of an ID that no node made, one that no node has."""
-    try:
-        return b32decode(group_id.upper() + "====")[:16]
-    except ValueError:
-        return b""
 
 
 class GroupTableLimits(NamedTuple):
@@ -126,9 +110,9 @@ class LiveGroup:
         #: It is not discarded while somebody is about to come in.
         self.pins = 0
 
-    def publish(self, frame: bytes, sender: ISession | None, reliable: bool) -> None:
-        """Push `frame` to all members but `sender`, wherever they are."""
-        self.channel.publish(frame, sender, reliable)
+    def publish(self, frame: bytes, sender: ISession | None, reliable: bool, count: int = 1) -> None:
+        """Push `frame`, or `count` joined ones, to all members but `sender`, wherever they are."""
+        self.channel.publish(frame, sender, reliable, count)
         if self.spread is not None:
             self.spread.publish(frame, reliable)
 
@@ -219,9 +203,8 @@ class GroupTable:
         return list(self._groups_of.get(session, {}).values())
 
     def new_group_id(self) -> str:
-        """52 characters: base32 of 16 bytes that name this node and 16 random ones."""
-        raw = self._node_key + self._random_bytes(16)
-        return b32encode(raw).decode("ascii").rstrip("=").lower()
+        """52 characters that name this node and cannot be guessed."""
+        return new_place_id(self._node_key, self._random_bytes)
 
     def static_groups(self) -> list[LiveGroup]:
         """The groups that exist from start to stop; they come first in the table."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
-from meshrelay.wire.frame import Frame
+from meshrelay.wire.frame import FrameRun
 
 __all__ = ["Answers", "Command", "CommandRun", "PipelinedCommand", "refused_by"]
 
@@ -121,17 +121,33 @@ class Answers(Protocol):
 
 
 class PipelinedCommand(Command):
-    """A command that does not hold up those behind it while it waits; it keeps their order itself. It has no hooks.
+    """A command that takes many frames at once; it keeps their order itself, and holds up nothing behind it.
 
-    :param run_many: ``run_many(session, frames, answers)`` for the frames of one read, in order; it raises nothing.
+    With hooks each frame runs by itself.
+
+    :param run_many: ``run_many(session, run, answers)`` for neighbours of one read; it answers each and raises nothing.
+    :param run: for a frame that hooks look at; None: the command takes no hooks.
     """
 
     __slots__ = ("run_many",)
 
-    def __init__(self, ver: int, cmd: int, run_many: Callable[[ISession, list[Frame], Answers], None]) -> None:
-        super().__init__(ver, cmd, _never_run)
+    def __init__(
+        self,
+        ver: int,
+        cmd: int,
+        run_many: Callable[[ISession, FrameRun, Answers], None],
+        run: CommandRun | None = None,
+    ) -> None:
+        super().__init__(ver, cmd, run or _never_run)
         self.run_many = run_many
+        if run is None:
+            self.seal()
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether each frame must be looked at by itself."""
+        return bool(self.before or self.after)
 
 
 def _never_run(session: ISession, payload: bytes, reliable: bool) -> bytes:
-    raise TypeError("a pipelined command has its own way")
+    raise TypeError("this command has no way for one frame")

@@ -39,6 +39,7 @@ class Channel:
     __slots__ = (
         "_clock",
         "_counters",
+        "_counts",
         "_frames",
         "_interval_seconds",
         "_is_flushing",
@@ -59,6 +60,7 @@ class Channel:
         #: Insertion order is join order.
         self._subscribers: dict[ISubscriber, None] = {}
         self._frames: list[bytes] = []
+        self._counts: list[int] = []
         self._senders: list[ISubscriber | None] = []
         self._reliables: list[bool] = []
         self._pending_bytes = 0
@@ -90,15 +92,16 @@ class Channel:
         self.flush()
         self._subscribers.pop(subscriber, None)
 
-    def publish(self, frame: bytes, sender: ISubscriber | None, reliable: bool) -> None:
+    def publish(self, frame: bytes, sender: ISubscriber | None, reliable: bool, count: int = 1) -> None:
         """Put `frame` in line for all subscribers but `sender`.
 
-        :param frame: one encoded push, see `meshrelay.wire.frame.encode_push`.
+        :param frame: one encoded push, see `meshrelay.wire.frame.encode_push`, or `count` of them joined.
         :param reliable: False: it may be lost on the way to a UDP client.
         """
         if not self._subscribers:
             return
         self._frames.append(frame)
+        self._counts.append(count)
         self._senders.append(sender)
         self._reliables.append(reliable)
         self._pending_bytes += len(frame)
@@ -134,18 +137,22 @@ class Channel:
 
     def _deliver(self) -> None:
         frames, self._frames = self._frames, []
+        counts, self._counts = self._counts, []
         senders, self._senders = self._senders, []
         reliables, self._reliables = self._reliables, []
         self._pending_bytes = 0
         start = 0
         for end in _cuts(senders):
-            self._deliver_section(frames[start:end], senders[start:end], reliables[start:end])
+            section = slice(start, end)
+            self._deliver_section(frames[section], counts[section], senders[section], reliables[section])
             start = end
         self._counters.batches += 1
 
-    def _deliver_section(self, frames: list[bytes], senders: list[ISubscriber | None], reliables: list[bool]) -> None:
-        own_batches = self._batches_of_senders(frames, senders, reliables)
-        everything = Batch(frames, reliables)
+    def _deliver_section(
+        self, frames: list[bytes], counts: list[int], senders: list[ISubscriber | None], reliables: list[bool]
+    ) -> None:
+        own_batches = self._batches_of_senders(frames, counts, senders, reliables)
+        everything = Batch(frames, reliables, counts)
         delivered = 0
         # A copy: a subscriber that is closed for being slow leaves the channel from inside the loop.
         for subscriber in list(self._subscribers):
@@ -162,7 +169,7 @@ class Channel:
         self._counters.deliveries += delivered
 
     def _batches_of_senders(
-        self, frames: list[bytes], senders: list[ISubscriber | None], reliables: list[bool]
+        self, frames: list[bytes], counts: list[int], senders: list[ISubscriber | None], reliables: list[bool]
     ) -> dict[ISubscriber, Batch | None]:
         places: dict[ISubscriber, list[int]] = {}
         for place, sender in enumerate(senders):
@@ -171,10 +178,10 @@ class Channel:
         batches: dict[ISubscriber, Batch | None] = {}
         for sender, own in places.items():
             # Backwards, so that the places before stay right; copying a list costs far less than a loop over it.
-            other_frames, other_reliables = frames[:], reliables[:]
+            other_frames, other_counts, other_reliables = frames[:], counts[:], reliables[:]
             for place in reversed(own):
-                del other_frames[place], other_reliables[place]
-            batches[sender] = Batch(other_frames, other_reliables) if other_frames else None
+                del other_frames[place], other_counts[place], other_reliables[place]
+            batches[sender] = Batch(other_frames, other_reliables, other_counts) if other_frames else None
         return batches
 
 

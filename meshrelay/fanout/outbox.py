@@ -16,7 +16,7 @@ Answers are never dropped; a connection whose answers alone are over the bound i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from meshrelay.counters import NodeCounters, TransportCounters
 from meshrelay.fanout.turn import Turn
@@ -40,11 +40,8 @@ class OutboxLimits(NamedTuple):
     policy: str
 
 
-class _Item(NamedTuple):
-    data: bytes
-    #: Frames in `data`.
-    frames: int
-    is_droppable: bool
+#: Data, the count of frames in it, and whether a policy may drop it. A plain tuple: one is made for each delivery.
+_Item: TypeAlias = tuple[bytes, int, bool]
 
 
 class Outbox:
@@ -101,26 +98,54 @@ class Outbox:
 
     def push(self, data: bytes, count: int) -> None:
         """Send `data`, which holds `count` frames, unless the policy drops it."""
-        self._add(_Item(data, count, True))
+        if self._waiting or self._is_paused or self._is_over or self._is_scheduled:
+            self._add((data, count, True))
+        elif self._finished is None:
+            # Nothing is in the way: what almost every delivery of a fan-out meets.
+            self._waiting.append((data, count, True))
+            self._waiting_bytes = len(data)
+            self._is_scheduled = True
+            self._turn.send(self)
 
     def send(self, data: bytes, count: int = 1) -> None:
         """Send `data`, which holds `count` frames that no policy may drop."""
-        self._add(_Item(data, count, False))
+        self._add((data, count, False))
 
     def _add(self, item: _Item) -> None:
-        if self._is_over or (self._finished is not None and item.is_droppable):
+        if self._is_over or (self._finished is not None and item[2]):
             return
         self._waiting.append(item)
-        self._waiting_bytes += len(item.data)
+        self._waiting_bytes += len(item[0])
         if self._is_paused:
             if self._waiting_bytes > self._limits.limit_bytes:
                 self._overflow()
         elif not self._is_scheduled:
             self._is_scheduled = True
-            self._turn.write(self)
+            self._turn.send(self)
         elif self._waiting_bytes > MAX_WRITE_BYTES:
             # Not at the end of the turn: a client that asks much in one read would make us hold all the answers.
             self._write()
+
+    def take(self) -> tuple[Callable[[bytes], int], bytes] | None:
+        """See `meshrelay.fanout.turn.Sendable`."""
+        waiting = self._waiting
+        if len(waiting) != 1 or self._is_paused or self._finished is not None:
+            return None
+        data, count, _ = waiting[0]
+        send = self._writer.direct_send()
+        if send is None:
+            return None
+        self._is_scheduled = False
+        self._waiting = []
+        self._waiting_bytes = 0
+        counters = self._counters
+        counters.bytes_sent += len(data)
+        counters.messages_sent += count
+        return send, data
+
+    def not_sent(self, rest: bytes) -> None:
+        """See `meshrelay.fanout.turn.Sendable`."""
+        self._writer.not_sent(rest)
 
     def flush(self) -> None:
         """Write what waits; called at the end of a turn."""
@@ -130,11 +155,11 @@ class Outbox:
     def _write(self) -> None:
         while self._waiting and not self._is_paused and not self._is_over:
             items = self._take()
-            data = items[0].data if len(items) == 1 else b"".join([item.data for item in items])
+            data = items[0][0] if len(items) == 1 else b"".join([item[0] for item in items])
             counters = self._counters
             counters.bytes_sent += len(data)
             for item in items:
-                counters.messages_sent += item.frames
+                counters.messages_sent += item[1]
             self._writer.write(data)
         if self._waiting_bytes > self._limits.limit_bytes:
             self._overflow()
@@ -151,9 +176,9 @@ class Outbox:
             return items
         size = 0
         for index, item in enumerate(self._waiting):
-            size += len(item.data)
+            size += len(item[0])
             if size > MAX_WRITE_BYTES and index:
-                size -= len(item.data)
+                size -= len(item[0])
                 break
         else:
             index = len(self._waiting)
@@ -204,10 +229,11 @@ class Outbox:
         count = 0
         while excess > 0 and self._waiting:
             item = self._waiting.pop()
-            if item.is_droppable:
-                excess -= len(item.data)
-                self._waiting_bytes -= len(item.data)
-                count += item.frames
+            data, frames, is_droppable = item
+            if is_droppable:
+                excess -= len(data)
+                self._waiting_bytes -= len(data)
+                count += frames
             else:
                 kept.append(item)
         self._waiting += reversed(kept)
@@ -224,10 +250,11 @@ class Outbox:
             if excess <= 0:
                 break
             seen += 1
-            if item.is_droppable:
-                excess -= len(item.data)
-                self._waiting_bytes -= len(item.data)
-                count += item.frames
+            data, frames, is_droppable = item
+            if is_droppable:
+                excess -= len(data)
+                self._waiting_bytes -= len(data)
+                count += frames
             else:
                 kept.append(item)
         self._waiting[:seen] = kept

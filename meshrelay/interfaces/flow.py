@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -20,8 +21,8 @@ class IUplink(Interface):
     def heard() -> None:
         """Something arrived, whatever it was. Call once for each read, before its frames."""
 
-    def frame_received(frame: Any) -> None:
-        """Take one `meshrelay.wire.frame.Frame`. Never raises."""
+    def run_received(run: Any) -> None:
+        """Take one `meshrelay.wire.frame.FrameRun`: the next frames, of one kind. Never raises."""
 
     def read_ended() -> None:
         """All frames of one read were given: what was kept to be done together is done now."""
@@ -51,6 +52,7 @@ class IDownlink(Interface):
     transport_name = Attribute("str: tcp, websocket or udp.")
     peer = Attribute("str: address of the client, host:port.")
     queued_bytes = Attribute("int: what waits to be written.")
+    udp_address = Attribute("(host, port) where a UDP client has shown to be; None: not known, or no UDP.")
 
     def send_batch(batch: Batch) -> None:
         """Push the frames of `batch`. Bounded by outbox_bytes; the policy decides what gives."""
@@ -91,12 +93,24 @@ class IConnection(Interface):
     def close(reason: CloseReason | None, text: str) -> None:
         """Say GOODBYE and close. Twice does nothing."""
 
+    def measure_latency() -> None:
+        """Send PING now, unless one is not answered yet."""
+
 
 class IStreamWriter(Interface):
     """Takes bytes for one connection; tells its outbox when to wait. Given by `transport.direct_write`."""
 
     def write(data: bytes) -> None:
         """Write now or buffer. May call the outbox's ``writing_paused`` before it returns."""
+
+    def direct_send() -> Callable[[bytes], int] | None:
+        """What takes bytes at once and tells how many it took, or raises OSError; None: only `write` does now.
+
+        Good for one call, before anything else happens to the connection; give what it did not take to `not_sent`.
+        """
+
+    def not_sent(rest: bytes) -> None:
+        """`direct_send` did not take this: write it as soon as the connection takes something again."""
 
     def finish() -> None:
         """Close when everything was written."""

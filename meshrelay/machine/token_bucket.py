@@ -31,3 +31,23 @@ class TokenBucket:
             self._tokens -= 1.0
             return 0.0
         return (1.0 - self._tokens) / self._rate_per_second
+
+    def take_up_to(self, count: int, now: float) -> int:
+        """Take `count` tokens, or as many as there are.
+
+        :returns: how many were taken.
+        """
+        self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate_per_second)
+        self._updated_at = now
+        taken = count if self._tokens >= count else int(self._tokens)
+        self._tokens -= taken
+        return taken
+
+    def take_all(self, count: int, now: float) -> bool:
+        """Take `count` tokens. False: there are not so many, and none was taken."""
+        self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate_per_second)
+        self._updated_at = now
+        if count > self._tokens:
+            return False
+        self._tokens -= count
+        return True

@@ -17,8 +17,7 @@ order, when the client has been answered.
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -40,12 +39,12 @@ from meshrelay.errors import (
 from meshrelay.interfaces import IConnection, IDownlink, IUplink
 from meshrelay.model import CloseReason, Status
 from meshrelay.session.auth import Identity
-from meshrelay.session.handshake import read_hello, welcome_of
+from meshrelay.session.handshake import Entry, State, read_hello, welcome_of
 from meshrelay.session.rate_limit import CommandRate
 from meshrelay.session.registry import Resume, SignIn
 from meshrelay.session.session import Session
 from meshrelay.wire.commands import CORE_VER, MAX_PING_BYTES, CoreCommand, encode_error
-from meshrelay.wire.frame import Frame, encode_frame, encode_push
+from meshrelay.wire.frame import Frame, FrameRun, encode_frame, encode_push
 from meshrelay.wire.prepared import Batch
 
 if TYPE_CHECKING:  # the reception makes connections
@@ -63,24 +62,8 @@ MAX_GATHERED = 512
 ACK_BYTES = 4
 
 
-class _State(Enum):
-    GREETING = "greeting"
-    SIGNING_IN = "signing in"
-    OPEN = "open"
-    CLOSED = "closed"
-
-
-class _Entry(NamedTuple):
-    """A sign-in that is allowed."""
-
-    identity: Identity
-    resume: Resume
-    #: Of a new session; "" = a random one.
-    sid: str
-    #: Of the HELLO that is to be answered; None: the user signed in some other way.
-    request_id: int | None
-    #: The client is pushed what a HELLO would have been answered.
-    greets: bool
+#: The members of an Enum are looked up slowly.
+_OPEN = State.OPEN
 
 
 @implementer(IUplink, IConnection)
@@ -92,6 +75,7 @@ class Connection:
     __slots__ = (
         "_alarm",
         "_counters",
+        "_dispatcher",
         "_early_frames",
         "_gathered",
         "_gathered_command",
@@ -100,11 +84,11 @@ class Connection:
         "_is_busy",
         "_is_pong_due",
         "_is_reading_paused",
+        "_now",
         "_outcome",
         "_pending",
         "_ping_number",
         "_pinged_at",
-        "_pipelined",
         "_rate",
         "_reception",
         "_session",
@@ -116,19 +100,20 @@ class Connection:
     def __init__(self, link: IDownlink, reception: Reception) -> None:
         self.link = link
         self._reception = reception
+        self._dispatcher = reception.dispatcher
+        self._now = reception.alarms.now
         self._counters: TransportCounters = reception.counters.transports[link.transport_name]
-        self._state = _State.GREETING
+        self._state = State.GREETING
         self._session: Session | None = None
         #: How the sign-in went, until a UDP client was told.
         self._outcome: SignIn | None = None
         self._early_frames = 0
         #: While it is SIGNING_IN.
-        self._entry: _Entry | None = None
+        self._entry: Entry | None = None
         self._waiting: Deferred[None] | None = None
         self._is_busy = False
-        self._pipelined = reception.dispatcher.pipelined
-        #: Frames of one pipelined command that came in this read.
-        self._gathered: list[Frame] = []
+        #: Frames of one kind, for a pipelined command, that came in this read.
+        self._gathered: FrameRun | None = None
         self._gathered_command: PipelinedCommand | None = None
         self._is_reading_paused = False
         self._pending: deque[Frame] | None = None
@@ -149,18 +134,23 @@ class Connection:
 
     def heard(self) -> None:
         """See `IUplink`."""
-        self._heard_at = self._reception.alarms.now()
+        self._heard_at = self._now()
 
-    def frame_received(self, frame: Frame) -> None:
+    def run_received(self, run: FrameRun) -> None:
         """See `IUplink`."""
-        self._counters.messages_received += 1
-        if self._state is _State.OPEN:
-            command = self._pipelined.get((frame.ver, frame.cmd))
-            if command is not None and frame.status <= 1 and not self._is_busy and self._rate is None:
-                self._gather(frame, command)
+        if self._state is _OPEN and not self._is_busy and run.status <= 1:
+            command = self._dispatcher.find_pipelined(run)
+            if command is not None:
+                self._counters.messages_received += len(run.payloads)
+                self._gather(run, command)
                 return
-            if self._gathered:
-                self.read_ended()
+        for frame in run.frames():
+            self._frame_received(frame)
+
+    def _frame_received(self, frame: Frame) -> None:
+        self._counters.messages_received += 1
+        if self._state is State.OPEN:
+            self.read_ended()
             if frame.status & ~1:
                 self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
             elif frame.ver == CORE_VER:
@@ -169,28 +159,48 @@ class Connection:
                 self._queue(frame)
             else:
                 self._run(frame)
-        elif self._state is _State.GREETING:
+        elif self._state is State.GREETING:
             self._greet(frame)
-        elif self._state is _State.SIGNING_IN:
+        elif self._state is State.SIGNING_IN:
             if frame.status & ~1:
                 self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
             else:
                 self._queue(frame)
 
-    def _gather(self, frame: Frame, command: PipelinedCommand) -> None:
-        """Keep a frame until the end of the read: many of one kind are cheaper together."""
-        if command is not self._gathered_command or len(self._gathered) >= MAX_GATHERED:
-            self.read_ended()
+    def _gather(self, run: FrameRun, command: PipelinedCommand) -> None:
+        """Keep a run until the end of the read: many frames of one kind are cheaper together."""
+        refused: FrameRun | None = None
+        if self._rate is not None:
+            allowed = self._rate.allow(len(run.payloads), self._now())
+            if allowed < len(run.payloads):
+                run, refused = run.split(allowed)
+        gathered = self._gathered
+        if not run.payloads:
+            pass
+        elif gathered is None:
+            self._gathered = run
             self._gathered_command = command
-        self._gathered.append(frame)
+        elif gathered[:3] == run[:3] and len(gathered.payloads) < MAX_GATHERED:
+            gathered.request_ids.extend(run.request_ids)
+            gathered.payloads.extend(run.payloads)
+        else:
+            self.read_ended()
+            self._gathered, self._gathered_command = run, command
+        if refused is not None:
+            self.read_ended()
+            for frame in refused.frames():
+                if self._state is State.OPEN:
+                    self._run(frame)
 
     def read_ended(self) -> None:
         """See `IUplink`."""
-        if self._gathered:
-            frames, self._gathered = self._gathered, []
-            session, command = self._session, self._gathered_command
-            if session is not None and command is not None:
-                self._reception.dispatcher.dispatch_run(session, command, frames)
+        run = self._gathered
+        if run is None:
+            return
+        self._gathered = None
+        session, command = self._session, self._gathered_command
+        if session is not None and command is not None:
+            self._dispatcher.dispatch_run(session, command, run)
 
     def protocol_broken(self, error: RemoteProtocolError) -> None:
         """See `IUplink`."""
@@ -233,9 +243,9 @@ class Connection:
 
     def _end(self, counted_as: str) -> bool:
         """Become CLOSED. False: it was."""
-        if self._state is _State.CLOSED:
+        if self._state is State.CLOSED:
             return False
-        self._state = _State.CLOSED
+        self._state = State.CLOSED
         self._alarm.cancel()
         self._pending = None
         self._forget_entry()
@@ -289,7 +299,7 @@ class Connection:
             self._refuse(frame, NotSignedIn("sign-in refused"))
             self.close(CloseReason.BAD_TOKEN)
         else:
-            self._enter(_Entry(identity, resume, "", frame.request_id, False))
+            self._enter(Entry(identity, resume, "", frame.request_id, False))
 
     def open_signed_in(self, identity: Identity, resume: Resume, sid: str, greets: bool) -> None:
         """Serve a user who signed in some other way than by HELLO: UDP, by the endpoint call.
@@ -297,9 +307,9 @@ class Connection:
         :param sid: of the session if a new one is made.
         :param greets: tell the client at once how it went, see `greet`.
         """
-        self._enter(_Entry(identity, resume, sid, None, greets))
+        self._enter(Entry(identity, resume, sid, None, greets))
 
-    def _enter(self, entry: _Entry) -> None:
+    def _enter(self, entry: Entry) -> None:
         """Sign in, perhaps not before the session that is resumed has come from another node."""
         reception = self._reception
         user_id = entry.identity.user_id
@@ -311,7 +321,7 @@ class Connection:
         if waiting is None:
             self._sign_in(entry)
             return
-        self._state = _State.SIGNING_IN
+        self._state = State.SIGNING_IN
         self._entry = entry
         reception.signing_in[user_id] = self
         self._waiting = waiting
@@ -339,7 +349,7 @@ class Connection:
         self._log.failure("sign-in of {peer} failed", failure=failure, peer=self.link.peer)
         self.failed()
 
-    def _sign_in(self, entry: _Entry) -> None:
+    def _sign_in(self, entry: Entry) -> None:
         outcome = self._reception.registry.sign_in(entry.identity, self, entry.resume, entry.sid)
         if entry.request_id is not None:
             body = welcome_of(outcome, self._reception.facts)
@@ -360,11 +370,11 @@ class Connection:
     def _open(self, outcome: SignIn) -> None:
         now = self._reception.alarms.now()
         self._session = outcome.session
-        if self._state is _State.CLOSED:
+        if self._state is State.CLOSED:
             # The very answer was more than the connection takes.
             self._leave_session(None)
             return
-        self._state = _State.OPEN
+        self._state = State.OPEN
         self._alarm.cancel()
         self._pinged_at = now
         self._set_alarm(now)
@@ -374,7 +384,7 @@ class Connection:
         if outcome.frames:
             self.link.send_batch(Batch(outcome.frames))
         # What is replayed may be more than the connection takes; then it is closed by now, and the user away again.
-        if self._state is _State.OPEN:
+        if self._state is State.OPEN:
             self._reception.registry.signed_in(outcome)
 
     def _set_alarm(self, now: float) -> None:
@@ -390,11 +400,19 @@ class Connection:
             self.close(CloseReason.IDLE)
             return
         if now - self._pinged_at >= rules.heartbeat_seconds:
-            self._ping_number += 1
-            self._is_pong_due = True
-            self._pinged_at = now
-            self.link.send_probe(encode_push(CORE_VER, CoreCommand.PING, self._ping_number.to_bytes(8, "big")))
+            self._send_ping(now)
         self._set_alarm(now)
+
+    def _send_ping(self, now: float) -> None:
+        self._ping_number += 1
+        self._is_pong_due = True
+        self._pinged_at = now
+        self.link.send_probe(encode_push(CORE_VER, CoreCommand.PING, self._ping_number.to_bytes(8, "big")))
+
+    def measure_latency(self) -> None:
+        """See `IConnection`."""
+        if self._state is State.OPEN and not self._is_pong_due:
+            self._send_ping(self._reception.alarms.now())
 
     def _core_command(self, frame: Frame) -> None:
         if frame.cmd == CoreCommand.PONG:
@@ -470,12 +488,12 @@ class Connection:
         self._run_pending()
 
     def _run_pending(self) -> None:
-        while self._pending and not self._is_busy and self._state is _State.OPEN:
+        while self._pending and not self._is_busy and self._state is State.OPEN:
             frame = self._pending.popleft()
             if frame.ver == CORE_VER:
                 self._core_command(frame)
             else:
                 self._run(frame)
-        if self._is_reading_paused and not self._is_busy and self._state is _State.OPEN:
+        if self._is_reading_paused and not self._is_busy and self._state is State.OPEN:
             self._is_reading_paused = False
             self.link.resume_reading()

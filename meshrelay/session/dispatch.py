@@ -21,7 +21,7 @@ from meshrelay.interfaces import IDownlink
 from meshrelay.model import Status
 from meshrelay.session.session import Session
 from meshrelay.wire.commands import encode_error
-from meshrelay.wire.frame import Frame
+from meshrelay.wire.frame import Frame, FrameRun, run_of_one
 
 __all__ = ["Dispatcher", "answer_error"]
 
@@ -72,8 +72,7 @@ class Dispatcher:
         self._timeout_seconds = timeout_seconds
         self.counters = counters
         self._table: dict[tuple[int, int], Command] = {}
-        #: Those of the table whose frames are best given all at once.
-        self.pipelined: dict[tuple[int, int], PipelinedCommand] = {}
+        self._pipelined: dict[tuple[int, int], PipelinedCommand] = {}
 
     def register(self, commands: Mapping[tuple[int, int], Command]) -> None:
         """Add `commands`.
@@ -85,22 +84,27 @@ class Dispatcher:
                 raise ValueError(f"command {key} is registered already")
             self._table[key] = command
             if type(command) is PipelinedCommand:
-                self.pipelined[key] = command
+                self._pipelined[key] = command
 
     def find(self, ver: int, cmd: int) -> Command | None:
         """The command of (ver, cmd)."""
         return self._table.get((ver, cmd))
 
-    def dispatch_run(self, session: Session, command: PipelinedCommand, frames: list[Frame]) -> None:
+    def find_pipelined(self, run: FrameRun) -> PipelinedCommand | None:
+        """The command that takes `run` all at once; None: each of its frames runs by itself."""
+        command = self._pipelined.get((run.ver, run.cmd))
+        return command if command is not None and not command.has_hooks else None
+
+    def dispatch_run(self, session: Session, command: PipelinedCommand, run: FrameRun) -> None:
         """Run a pipelined command for frames that came together. Each is answered, now or later."""
-        self.counters.commands += len(frames)
+        self.counters.commands += len(run.payloads)
         answers = _Answers(session, session.link, command.ver, command.cmd, self)
         try:
-            command.run_many(session, frames, answers)
+            command.run_many(session, run, answers)
         except Exception:  # as below
             self._log.failure("command {ver} {cmd} failed", ver=command.ver, cmd=command.cmd)
-            for frame in frames:
-                answers.refuse(frame.request_id, InternalError())
+            for request_id in run.request_ids:
+                answers.refuse(request_id, InternalError())
 
     def dispatch(self, session: Session, frame: Frame) -> Deferred[None] | None:
         """Run the command of `frame` and answer it.
@@ -111,8 +115,8 @@ class Dispatcher:
             command = self._table.get((frame.ver, frame.cmd))
             if command is None:
                 raise UnknownCommand(f"unknown command ver {frame.ver} cmd {frame.cmd}")
-            if type(command) is PipelinedCommand:
-                self.dispatch_run(session, command, [frame])
+            if type(command) is PipelinedCommand and not command.has_hooks:
+                self.dispatch_run(session, command, run_of_one(frame))
                 return None
             self.counters.commands += 1
             result = command.start(session, frame.payload, bool(frame.status & _RELIABLE))

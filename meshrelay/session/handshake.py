@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from meshrelay.session.auth import Authenticator, Identity
 from meshrelay.session.registry import Resume, SignIn
 from meshrelay.wire.hello import Welcome, decode_hello, encode_welcome
 
-__all__ = ["Arrivals", "NoArrivals", "NodeFacts", "read_hello", "welcome_of"]
+__all__ = ["Arrivals", "Entry", "NoArrivals", "NodeFacts", "State", "read_hello", "welcome_of"]
 
 
 class NodeFacts(NamedTuple):
@@ -21,6 +22,28 @@ class NodeFacts(NamedTuple):
     node_id: str
     heartbeat_seconds: float
     max_payload_bytes: int
+
+
+class State(Enum):
+    """What a connection does; the table is in `meshrelay.session.connection`."""
+
+    GREETING = "greeting"
+    SIGNING_IN = "signing in"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Entry(NamedTuple):
+    """A sign-in that is allowed."""
+
+    identity: Identity
+    resume: Resume
+    #: Of a new session; "" = a random one.
+    sid: str
+    #: Of the HELLO that is to be answered; None: the user signed in some other way.
+    request_id: int | None
+    #: The client is pushed what a HELLO would have been answered.
+    greets: bool
 
 
 class Arrivals(Protocol):

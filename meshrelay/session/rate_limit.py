@@ -33,6 +33,13 @@ class CommandRate:
         wait_seconds = self._commands.take(now)
         return RateLimited(wait_seconds) if wait_seconds else None
 
+    def allow(self, count: int, now: float) -> int:
+        """Take up to `count` commands.
+
+        :returns: how many of them are allowed; the others are to be refused by `check`.
+        """
+        return self._commands.take_up_to(count, now)
+
     def is_flood(self, now: float) -> bool:
         """Count one refusal. True: the sender has not heeded so many that it is to be closed."""
         return self._refusals.take(now) > 0

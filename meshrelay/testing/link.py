@@ -14,7 +14,7 @@ from zope.interface import implementer
 from meshrelay.interfaces import IConnection, IDownlink, IUplink
 from meshrelay.model import CloseReason
 from meshrelay.wire.commands import CORE_VER, CoreCommand, encode_goodbye
-from meshrelay.wire.frame import Frame, encode_push, whole_frames
+from meshrelay.wire.frame import Frame, encode_push, run_of_one, whole_frames
 from meshrelay.wire.prepared import Batch
 
 __all__ = ["MemoryConnection", "MemoryLink"]
@@ -28,6 +28,7 @@ class MemoryLink:
     """One connection without a socket.
 
     :param transport_name: "tcp", "websocket" or "udp". A udp link cannot be paused, as the real one cannot.
+    :ivar udp_address: see `IDownlink`; set it for a udp link.
     :param limit_bytes: what may wait while the link is stalled; over it the uplink is told, as by policy disconnect.
     :ivar owed: what `undelivered` returns, for a link that acknowledges: all reliable pushes it was given, and the
         frames of those that its client has not acknowledged.
@@ -38,6 +39,7 @@ class MemoryLink:
     def __init__(self, transport_name: str = "tcp", peer: str = "192.0.2.1:7", limit_bytes: int = 1 << 20) -> None:
         self.transport_name = transport_name
         self.peer = peer
+        self.udp_address: tuple[str, int] | None = None
         self.uplink: IUplink | None = None
         self.owed: tuple[int, list[bytes]] | None = None
         self.received: list[Frame] = []
@@ -102,7 +104,7 @@ class MemoryLink:
         """Hand the uplink what the client sent, unless reading is paused."""
         while self._unread and not self.is_reading_paused and self.uplink is not None:
             self.uplink.heard()
-            self.uplink.frame_received(self._unread.popleft())
+            self.uplink.run_received(run_of_one(self._unread.popleft()))
         if self.uplink is not None:
             self.uplink.read_ended()
 
@@ -157,3 +159,6 @@ class MemoryConnection:
         """See `IConnection`."""
         self.closes.append(reason)
         self.link.close(reason, text)
+
+    def measure_latency(self) -> None:
+        """See `IConnection`."""

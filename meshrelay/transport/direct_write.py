@@ -51,13 +51,15 @@ class DirectWriter:
     :param transport: any stream transport of Twisted.
     """
 
-    __slots__ = ("_counters", "_outbox", "_send", "_transport")
+    __slots__ = ("_counters", "_is_clear", "_outbox", "_send", "_transport")
 
     def __init__(self, transport: Any, counters: TransportCounters) -> None:
         self._transport = transport
         self._counters = counters
         self._send = _direct_send(transport)
         self._outbox: PausableOutbox | None = None
+        #: Nothing was in the way of a direct send, and nobody has written in another way since.
+        self._is_clear = False
 
     def start(self, outbox: PausableOutbox) -> None:
         """Tell `outbox` when to wait, from now on."""
@@ -72,28 +74,47 @@ class DirectWriter:
             return 0
         return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
 
-    def write(self, data: bytes) -> None:
+    def direct_send(self) -> Callable[[bytes], int] | None:
         """See `IStreamWriter`."""
+        if not self._is_clear and not self._becomes_clear():
+            return None
+        self._counters.direct_writes += 1
+        return self._send
+
+    def _becomes_clear(self) -> bool:
         transport = self._transport
-        send = self._send
-        if (
-            send is not None
+        self._is_clear = (
+            self._send is not None
             and not transport._tempDataBuffer
             and not transport.dataBuffer
-            and transport.connected
+            and bool(transport.connected)
             and not transport.disconnecting
-        ):
-            try:
-                sent = send(data)
-            except OSError:
-                # Full, interrupted or dead: the transport's own write finds out which, and says so in the usual way.
-                sent = 0
-            if sent == len(data):
-                self._counters.direct_writes += 1
-                return
-            data = data[sent:]
+        )
+        return self._is_clear
+
+    def not_sent(self, rest: bytes) -> None:
+        """See `IStreamWriter`."""
+        # Full, interrupted or dead: the transport's own write finds out which, and says so in the usual way.
+        self._counters.direct_writes -= 1
+        self._buffer(rest)
+
+    def _buffer(self, data: bytes) -> None:
+        self._is_clear = False
         self._counters.transport_writes += 1
-        transport.write(data)
+        self._transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """See `IStreamWriter`."""
+        send = self.direct_send()
+        if send is None:
+            self._buffer(data)
+            return
+        try:
+            sent = send(data)
+        except OSError:
+            sent = 0
+        if sent < len(data):
+            self.not_sent(data[sent:])
 
     def finish(self) -> None:
         """See `IStreamWriter`."""
@@ -101,7 +122,11 @@ class DirectWriter:
         self._transport.loseConnection()
 
     def release(self) -> None:
-        """No longer be the producer; a TLS transport does not close while it has one."""
+        """No longer be the producer; a TLS transport does not close while it has one.
+
+        Whoever writes or closes from here on does it by the transport itself.
+        """
+        self._is_clear = False
         if self._outbox is not None:
             self._outbox = None
             self._transport.unregisterProducer()
@@ -118,4 +143,6 @@ class DirectWriter:
 
     def stopProducing(self) -> None:
         """See `IPushProducer`: the transport is closing."""
+        self._is_clear = False
+        self._send = None
         self._outbox = None

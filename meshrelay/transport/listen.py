@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from meshrelay.config.listening import parse_udp_place
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.transport.read_poll import ReadPoll
 from meshrelay.transport.shared_port import SharedPort
 from meshrelay.transport.stream_link import shown_address
 
@@ -32,6 +33,7 @@ class ListeningPlaces:
         self._reactor = reactor
         self._shared_ports = shared_ports or {}
         self._ports: dict[str, IListeningPort] = {}
+        self._reads = ReadPoll(reactor)
 
     def listen_stream(self, name: str, place: str, factory: IProtocolFactory) -> None:
         """Open a stream port.
@@ -52,6 +54,7 @@ class ListeningPlaces:
             raise ConfigError([ConfigProblem(f"listen.{name}", f"{place} does not listen at once")])
         if isinstance(outcome[0], Failure):
             raise ConfigError([ConfigProblem(f"listen.{name}", outcome[0].getErrorMessage())])
+        self._reads.take_port(outcome[0])
         self._ports[name] = outcome[0]  # type: ignore[assignment]
 
     def listen_datagram(self, name: str, place: str, protocol: DatagramProtocol) -> None:

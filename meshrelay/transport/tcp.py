@@ -54,6 +54,7 @@ class TcpProtocol(Protocol):
         self._accept = accept
         self._parts = parts
         self._link: TcpLink | None = None
+        self._counters = parts.counters.transports["tcp"]
         self._decoder = FrameDecoder(parts.max_payload_bytes)
 
     def connectionMade(self) -> None:
@@ -63,15 +64,16 @@ class TcpProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """See `Protocol`."""
-        if self._link is not None and self._link.uplink is not None:
-            self._bytes_received(self._link.uplink, data)
+        link = self._link
+        if link is not None and link.uplink is not None:
+            self._bytes_received(link.uplink, data)
 
     def _bytes_received(self, uplink: IUplink, data: bytes) -> None:
-        self._parts.counters.transports["tcp"].bytes_received += len(data)
+        self._counters.bytes_received += len(data)
         uplink.heard()
         try:
-            for frame in self._decoder.frames(data):
-                uplink.frame_received(frame)
+            for run in self._decoder.runs(data):
+                uplink.run_received(run)
             uplink.read_ended()
         except RemoteProtocolError as error:
             uplink.protocol_broken(error)

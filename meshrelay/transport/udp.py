@@ -8,7 +8,7 @@ for everything that does not open, not a single byte is sent.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from meshrelay.errors import PacketRejected
 from meshrelay.session.auth import Identity
 from meshrelay.session.reception import Reception
 from meshrelay.session.registry import Resume
-from meshrelay.transport.udp_batch import can_segment, equal_runs, read_in_batches, send_run
+from meshrelay.transport.udp_batch import read_in_batches
 from meshrelay.transport.udp_link import Address, UdpLink, UdpParts
+from meshrelay.transport.udp_sender import UdpSender
 from meshrelay.wire.datagram import TO_CLIENT, OpenedPacket, PacketCodec, PacketKind, packet_sid, session_key
 
 __all__ = ["MAX_RESERVATIONS", "UdpCredentials", "UdpListener"]
@@ -64,9 +65,7 @@ class UdpListener(DatagramProtocol):
         self._reserved_by: dict[str, bytes] = {}
         #: Links that took a packet of the batch that is being read; a dict for its order.
         self._heard: dict[UdpLink, None] = {}
-        #: The datagram socket, while the port is open.
-        self._socket: Any = None
-        self._can_segment = False
+        self._sender = UdpSender(parts.turn, parts.counters)
         #: What the kernel granted, in bytes.
         self.receive_buffer_bytes = 0
         self.send_buffer_bytes = 0
@@ -79,14 +78,13 @@ class UdpListener(DatagramProtocol):
     def startProtocol(self) -> None:
         """See `DatagramProtocol`."""
         transport: Any = self.transport
-        self._socket = transport.socket
-        self._can_segment = can_segment(transport.socket)
+        self._sender.open(transport.socket)
         self._ask_for_buffers(transport.socket)
         read_in_batches(transport, self.datagrams_received)
 
     def stopProtocol(self) -> None:
         """See `DatagramProtocol`."""
-        self._socket = None
+        self._sender.close()
 
     def _ask_for_buffers(self, socket: Any) -> None:
         for option in (SO_RCVBUF, SO_SNDBUF):
@@ -181,7 +179,7 @@ class UdpListener(DatagramProtocol):
     def _first_packet(
         self, sid: bytes, reservation: _Reservation, packet: OpenedPacket, size_bytes: int, address: Address
     ) -> None:
-        link = UdpLink(self._parts, sid, reservation.codec, address, self.send_packets, self._link_ended)
+        link = UdpLink(self._parts, sid, reservation.codec, address, self._sender, self._link_ended)
         connection = self._reception.accept(link)
         if connection is None:
             return
@@ -207,40 +205,3 @@ class UdpListener(DatagramProtocol):
     def _forget(self, link: UdpLink) -> None:
         if self._links.get(link.sid) is link:
             del self._links[link.sid]
-
-    def send_packets(self, packets: Sequence[bytes], address: Address) -> None:
-        """Send sealed packets; what the kernel does not take is dropped and counted."""
-        if self._socket is None:
-            return
-        if len(packets) > 1 and self._can_segment:
-            self._send_runs(packets, address)
-            return
-        counters = self._parts.counters
-        for packet in packets:
-            try:
-                self._socket.sendto(packet, address)
-            except BlockingIOError:
-                counters.packets_dropped["socket_full"] += 1
-            except OSError:
-                counters.packets_dropped["unreachable"] += 1
-            else:
-                counters.transports["udp"].bytes_sent += len(packet)
-
-    def _send_runs(self, packets: Sequence[bytes], address: Address) -> None:
-        for run in equal_runs(packets):
-            if len(run) == 1 or not self._send_together(run, address):
-                for packet in run:
-                    self.send_packets((packet,), address)
-
-    def _send_together(self, run: Sequence[bytes], address: Address) -> bool:
-        """Send a run by one call. False: nothing was sent, the way there wants its packets one by one."""
-        counters = self._parts.counters
-        try:
-            send_run(self._socket, run, address)
-        except BlockingIOError:
-            counters.packets_dropped["socket_full"] += len(run)
-        except OSError:
-            return False
-        else:
-            counters.transports["udp"].bytes_sent += sum(map(len, run))
-        return True

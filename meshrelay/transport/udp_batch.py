@@ -1,17 +1,17 @@
 """Datagrams of a socket many at a time: fewer calls of the kernel, where it can (Linux), and one by one elsewhere.
 
-=========  ===========================================  ==========================================================
-direction  many at a time                               one by one
-=========  ===========================================  ==========================================================
-receiving  recvmmsg(2), in place of ``doRead``          ``doRead`` of Twisted's port
-sending    UDP_SEGMENT (udp(7)): one buffer, cut into   ``sendto``
-           datagrams of one size behind the routing
-=========  ===========================================  ==========================================================
+==============  ===========================================  ==========================================
+direction       many at a time                               one by one
+==============  ===========================================  ==========================================
+from everybody  recvmmsg(2), in place of ``doRead``          ``doRead`` of Twisted's port
+to many         sendmmsg(2)                                  ``sendto``
+to one          UDP_SEGMENT (udp(7)): one buffer, cut into   ``sendto``
+                datagrams of one size behind the routing
+==============  ===========================================  ==========================================
 
-sendmmsg(2) is not used: what a datagram costs is its way through the kernel, not the call, and only UDP_SEGMENT saves
-that. Like `meshrelay.transport.direct_write` this module knows something of Twisted's insides: the reactor calls
-``doRead`` of the port, which `udp.Port` has as a method and nothing else, and reads until ``maxThroughput`` at most.
-tests/transport/test_udp_batch.py pins it.
+Like `meshrelay.transport.direct_write` this module knows something of Twisted's insides: the reactor calls ``doRead``
+of the port, which `udp.Port` has as a method and nothing else, and reads until ``maxThroughput`` at most.
+tests/transport/test_udp_batch.py pins it. `meshrelay.transport.udp_sender` says which way a packet goes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from typing import Any, TypeAlias
 from cffi import FFI  # type: ignore[import-untyped]
 from twisted.internet import udp
 
-__all__ = ["MAX_KNOWN_ADDRESSES", "BatchReader", "can_segment", "equal_runs", "read_in_batches", "send_run"]
+__all__ = [
+    "BATCH_DATAGRAMS",
+    "MAX_KNOWN_ADDRESSES",
+    "BatchReader",
+    "BatchWriter",
+    "can_segment",
+    "equal_runs",
+    "open_writer",
+    "read_in_batches",
+    "send_run",
+]
 
 Address: TypeAlias = tuple[Any, ...]
 
@@ -53,7 +63,11 @@ _UDP_SEGMENT = 103
 _SEGMENT_BYTES = Struct("=H")
 _PORT = Struct("!H")
 
-#: socket(7), recvmmsg(2); the same on all 64-bit Linux.
+#: sockaddr_in and sockaddr_in6, padded to the same length.
+_NAME4 = Struct("=H2s4s20x")
+_NAME6 = Struct("=H2sI16sI")
+
+#: socket(7), recvmmsg(2), sendmmsg(2); the same on all 64-bit Linux.
 _DECLARATIONS = """
     struct iovec { void *iov_base; size_t iov_len; };
     struct msghdr {
@@ -62,10 +76,38 @@ _DECLARATIONS = """
     };
     struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
     int recvmmsg(int, struct mmsghdr *, unsigned int, int, void *);
+    int sendmmsg(int, struct mmsghdr *, unsigned int, int);
 """
 
-#: sockaddr_in6, the longer of the two.
+#: sockaddr_in6, the longer of the two. The kernel takes zeros behind a shorter one.
 _NAME_BYTES = 28
+
+
+class _Slots:
+    """Places for `BATCH_DATAGRAMS` datagrams and their addresses, as the kernel wants them described."""
+
+    def __init__(self) -> None:
+        self.ffi = ffi = FFI()
+        ffi.cdef(_DECLARATIONS)
+        self.library: Any = ffi.dlopen(None)
+        # What only the kernel points to must live as long as the headers.
+        self._data = ffi.new("char[]", BATCH_DATAGRAMS * SLOT_BYTES)
+        self._names = ffi.new("char[]", BATCH_DATAGRAMS * _NAME_BYTES)
+        #: What each slot holds, or may hold.
+        self.parts = ffi.new("struct iovec[]", BATCH_DATAGRAMS)
+        self.headers = ffi.new("struct mmsghdr[]", BATCH_DATAGRAMS)
+        #: Slot n begins at n * `SLOT_BYTES`, and its address at n * 28.
+        self.data = ffi.buffer(self._data)
+        self.names = ffi.buffer(self._names)
+        for index in range(BATCH_DATAGRAMS):
+            self.parts[index].iov_base = self._data + index * SLOT_BYTES
+            self.parts[index].iov_len = SLOT_BYTES
+            header = self.headers[index].msg_hdr
+            header.msg_name = self._names + index * _NAME_BYTES
+            # Of what came the kernel writes the real length over it, which is the same for all of one family.
+            header.msg_namelen = _NAME_BYTES
+            header.msg_iov = self.parts + index
+            header.msg_iovlen = 1
 
 
 class BatchReader:
@@ -79,31 +121,16 @@ class BatchReader:
     def __init__(self, opened: socket.socket) -> None:
         self._socket = opened
         self._is_ipv6 = opened.family == socket.AF_INET6
-        self._ffi = ffi = FFI()
-        ffi.cdef(_DECLARATIONS)
-        library: Any = ffi.dlopen(None)
-        self._recvmmsg: Callable[..., int] = library.recvmmsg
-        self._data = ffi.new("char[]", BATCH_DATAGRAMS * SLOT_BYTES)
-        self._names = ffi.new("char[]", BATCH_DATAGRAMS * _NAME_BYTES)
-        self._parts = ffi.new("struct iovec[]", BATCH_DATAGRAMS)
-        self._headers = ffi.new("struct mmsghdr[]", BATCH_DATAGRAMS)
-        self._data_view = ffi.buffer(self._data)
-        self._names_view = ffi.buffer(self._names)
+        slots = _Slots()
+        self._ffi = slots.ffi
+        self._recvmmsg: Callable[..., int] = slots.library.recvmmsg
+        self._slots = slots
         #: Address as the kernel writes it -> as Twisted does.
         self._known: dict[bytes, Address] = {}
-        for index in range(BATCH_DATAGRAMS):
-            self._parts[index].iov_base = self._data + index * SLOT_BYTES
-            self._parts[index].iov_len = SLOT_BYTES
-            header = self._headers[index].msg_hdr
-            header.msg_name = self._names + index * _NAME_BYTES
-            # The kernel writes the real length over it, which is the same for all addresses of one family.
-            header.msg_namelen = _NAME_BYTES
-            header.msg_iov = self._parts + index
-            header.msg_iovlen = 1
         self._read_some(0)
 
     def _read_some(self, count: int) -> int:
-        got = self._recvmmsg(self._socket.fileno(), self._headers, count, 0, self._ffi.NULL)
+        got = self._recvmmsg(self._socket.fileno(), self._slots.headers, count, 0, self._ffi.NULL)
         if got >= 0:
             return got
         code = self._ffi.errno
@@ -122,7 +149,8 @@ class BatchReader:
 
         :raises OSError: the system does not let us any more, or the socket is closed.
         """
-        data, headers, names, known = self._data_view, self._headers, self._names_view, self._known
+        slots, known = self._slots, self._known
+        data, headers, names = slots.data, slots.headers, slots.names
         datagrams = []
         for index in range(self._read_some(BATCH_DATAGRAMS)):
             start = index * SLOT_BYTES
@@ -142,6 +170,90 @@ class BatchReader:
             port,
         )
         return address
+
+
+class BatchWriter:
+    """Sends datagrams that have different addresses.
+
+    :param opened: non-blocking, of IPv4 or IPv6.
+    :raises AttributeError: the C library of this system has no sendmmsg.
+    """
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
+        self._family = opened.family
+        self._slots = slots = _Slots()
+        self._ffi = slots.ffi
+        self._sendmmsg: Callable[..., int] = slots.library.sendmmsg
+        #: What the kernel is told of the length of each slot; most batches are of one length.
+        self._sizes = [SLOT_BYTES] * BATCH_DATAGRAMS
+        #: Address as Twisted writes it -> as the kernel does.
+        self._known: dict[Address, bytes] = {}
+
+    @property
+    def known_addresses(self) -> int:
+        """Addresses that are remembered; at most `MAX_KNOWN_ADDRESSES`."""
+        return len(self._known)
+
+    def name(self, address: Address) -> bytes:
+        """Return the sockaddr of an address, and remember it.
+
+        :raises OSError: the host is not written as a number.
+        """
+        if len(self._known) >= MAX_KNOWN_ADDRESSES:
+            self._known.clear()
+        flow_and_scope = address[2:] if len(address) > 2 else (0, 0)
+        packed = socket.inet_pton(self._family, address[0])
+        if self._family == socket.AF_INET6:
+            name = _NAME6.pack(
+                self._family, _PORT.pack(address[1]), socket.htonl(flow_and_scope[0]), packed, flow_and_scope[1]
+            )
+        else:
+            name = _NAME4.pack(self._family, _PORT.pack(address[1]), packed)
+        self._known[address] = name
+        return name
+
+    def write(self, datagrams: Sequence[tuple[bytes, Address]]) -> list[tuple[int, int]]:
+        """Send (datagram, where to), `BATCH_DATAGRAMS` at most, each of `SLOT_BYTES` at most.
+
+        :returns: (index, errno) of each that was not sent.
+        :raises OSError: an address cannot be written for the kernel, and nothing was sent.
+        """
+        data, sizes, known = self._slots.data, self._sizes, self._known
+        names = []
+        at = 0
+        for index, (datagram, address) in enumerate(datagrams):
+            size = len(datagram)
+            data[at : at + size] = datagram
+            at += SLOT_BYTES
+            if sizes[index] != size:
+                sizes[index] = self._slots.parts[index].iov_len = size
+            names.append(known.get(address) or self.name(address))
+        self._slots.names[0 : len(names) * _NAME_BYTES] = b"".join(names)
+        return self._send(len(names))
+
+    def _send(self, count: int) -> list[tuple[int, int]]:
+        headers, number = self._slots.headers, self._socket.fileno()
+        refused = []
+        done = 0
+        while done < count:
+            sent = self._sendmmsg(number, headers + done, count - done, 0)
+            if sent <= 0:
+                # The kernel tells it of the first one, and has tried none behind it.
+                refused.append((done, self._ffi.errno))
+                sent = 1
+            done += sent
+        return refused
+
+
+def open_writer(opened: Any) -> BatchWriter | None:
+    """Return what sends many at a time on a socket; None where the system cannot."""
+    if not isinstance(opened, socket.socket) or sys.platform != "linux" or sys.maxsize < 1 << 32:
+        return None
+    try:
+        return BatchWriter(opened)
+    except AttributeError:
+        return None
 
 
 def read_in_batches(port: Any, received: Callable[[Iterable[tuple[bytes, Address]]], None]) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zope.interface import implementer
 
@@ -40,9 +40,11 @@ from meshrelay.model import CloseReason, Status
 from meshrelay.session.connection import Connection
 from meshrelay.transport.stream_link import CLOSE_SECONDS, goodbye_frame, shown_address
 from meshrelay.transport.udp_address import CHALLENGE_BYTES, UnprovedAddress
+from meshrelay.transport.udp_batch import Address
+from meshrelay.transport.udp_sender import UdpSender
 from meshrelay.wire.commands import CORE_VER, encode_error
 from meshrelay.wire.datagram import OpenedPacket, PacketCodec, PacketKind
-from meshrelay.wire.frame import Frame, encode_frame, split_frames, whole_frames
+from meshrelay.wire.frame import Frame, count_frames, encode_frame, run_of_one, split_frames, whole_frames
 from meshrelay.wire.prepared import MAX_DATAGRAM_CONTENT, Batch, pack_frames
 
 __all__ = ["Address", "UdpLink", "UdpParts"]
@@ -52,8 +54,6 @@ MAX_PENDING_BYTES = 64 * 1024
 
 #: How long a session that ended in order still answers a FIN whose acknowledgement was lost.
 FINISHED_SECONDS = 2.0
-
-Address = tuple[Any, ...]
 
 
 class UdpParts(NamedTuple):
@@ -86,7 +86,7 @@ class _State(Enum):
 class UdpLink:
     """See `IDownlink`.
 
-    :param send_packets: ``send_packets(datagrams, address)``; at least one.
+    :param sender: of the port.
     :param ended: called once with this link when its session is no longer served by it.
     """
 
@@ -106,7 +106,7 @@ class UdpLink:
         "_pending",
         "_pending_bytes",
         "_reliable_pushes",
-        "_send_packets",
+        "_sender",
         "_state",
         "_unproved",
         "_wake_alarm",
@@ -123,11 +123,11 @@ class UdpLink:
         sid: bytes,
         codec: PacketCodec,
         address: Address,
-        send_packets: Callable[[Sequence[bytes], Address], None],
+        sender: UdpSender,
         ended: Callable[[UdpLink], None],
     ) -> None:
         self._parts = parts
-        self._send_packets = send_packets
+        self._sender = sender
         self._ended = ended
         self.sid = sid
         self.codec = codec
@@ -159,6 +159,11 @@ class UdpLink:
         return shown_address(self.address[0], self.address[1])
 
     @property
+    def udp_address(self) -> tuple[str, int] | None:
+        """See `IDownlink`."""
+        return (self.address[0], self.address[1]) if self._unproved is None else None
+
+    @property
     def queued_bytes(self) -> int:
         """See `IDownlink`."""
         return self._pending_bytes + (self._machine.buffered_bytes if self._machine is not None else 0)
@@ -179,7 +184,9 @@ class UdpLink:
             self._add_data(batch)
             return
         if batch.reliable is not None:
-            for message, count in pack_frames(batch.reliable.frames, self._parts.reliability.max_message_bytes):
+            frames = batch.reliable.frames
+            counts = map(count_frames, frames)
+            for message, count in pack_frames(frames, self._parts.reliability.max_message_bytes, counts):
                 self._send_reliably(message, count, is_droppable=True)
         if batch.unreliable is not None:
             self._add_data(batch.unreliable)
@@ -235,31 +242,35 @@ class UdpLink:
         self._pending_bytes += len(content)
         if self._pending_bytes > MAX_PENDING_BYTES:
             self._send_pending()
-        else:
+        elif not self._is_scheduled:
             self._schedule()
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._parts.turn.write(self)
+            self._sender.schedule(self)
 
     def flush(self) -> None:
         """Seal and send what waits; called at the end of a turn."""
         self._is_scheduled = False
-        self._send_pending()
-        self._run_machine()
+        if self._pending:
+            self._send_pending()
+        if self._machine is not None:
+            self._run_machine()
 
     def _send_pending(self) -> None:
         """Send DATA packets, neighbours together as long as they fit."""
         pending, self._pending = self._pending, []
         self._pending_bytes = 0
-        contents = [content for content, _ in pending]
-        if len(contents) > 1:
-            contents = [content for content, _ in pack_frames(contents, MAX_DATAGRAM_CONTENT)]
-        self._seal([(PacketKind.DATA, content) for content in contents])
         counters = self._parts.counters.transports["udp"]
         for _, count in pending:
             counters.messages_sent += count
+        if len(pending) == 1 and self._unproved is None:
+            # The hot path: one datagram for each of many members.
+            self._sender.send(self.codec.seal(PacketKind.DATA, pending[0][0]), self.address)
+            return
+        packed = pack_frames([content for content, _ in pending], MAX_DATAGRAM_CONTENT)
+        self._seal([(PacketKind.DATA, content) for content, _ in packed])
 
     def _seal(self, contents: Sequence[tuple[PacketKind, bytes]]) -> None:
         seal = self.codec.seal
@@ -268,8 +279,7 @@ class UdpLink:
             affordable = [packet for packet in packets if self._unproved.spend(len(packet))]
             self._parts.counters.packets_dropped["unproved"] += len(packets) - len(affordable)
             packets = affordable
-        if packets:
-            self._send_packets(packets, self.address)
+        self._sender.send_many(packets, self.address)
 
     def _run_machine(self) -> None:
         """Send what the machine has to send, and wake up when it has something to do."""
@@ -319,7 +329,7 @@ class UdpLink:
         if self._state is _State.OVER:
             # The client has not heard that the session is over. It is told once for each packet, never more.
             if self._close_packet is not None and packet.kind is not PacketKind.RST:
-                self._send_packets((self.codec.seal(PacketKind.RST, self._close_packet),), address)
+                self._sender.send(self.codec.seal(PacketKind.RST, self._close_packet), address)
             return
         if packet.is_newest and address != self.address:
             self._move(address)
@@ -376,7 +386,7 @@ class UdpLink:
             elif self._is_reading_paused and not self._answers_by_data:
                 self._held.append(frame)
             else:
-                connection.frame_received(frame)
+                connection.run_received(run_of_one(frame))
 
     def expect_machine(self) -> ReliabilityMachine:
         """Take reliable frames from now on: the client has sent a SYN."""
@@ -403,7 +413,7 @@ class UdpLink:
 
     def _take_events(self, machine: ReliabilityMachine) -> None:
         while self._held and not self._is_reading_paused and self.connection is not None:
-            self.connection.frame_received(self._held.popleft())
+            self.connection.run_received(run_of_one(self._held.popleft()))
         while not self._is_reading_paused:
             event = machine.next_event()
             if event is None:
@@ -480,8 +490,7 @@ class UdpLink:
         self._leave()
         self._machine = None
         self._held.clear()
-        self._pending = []
-        self._pending_bytes = 0
+        self._pending, self._pending_bytes = [], 0
         self._ended(self)
 
 

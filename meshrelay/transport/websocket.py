@@ -135,6 +135,7 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
         self._parts = parts
         self._rules = rules
         self._unmask_long = unmask_long
+        self._counters = parts.counters.transports["websocket"]
         self._link: WebSocketLink | None = None
         self._messages: WebSocketDecoder | None = None
         #: None: what comes is passed over, but for the answer to our close.
@@ -189,7 +190,7 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """See `Protocol`."""
-        self._parts.counters.transports["websocket"].bytes_received += len(data)
+        self._counters.bytes_received += len(data)
         if self._link is None:
             super().dataReceived(data)
         else:
@@ -202,11 +203,11 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
         uplink = link.uplink
         uplink.heard()
         try:
-            for kind, payload, is_end in messages.pieces(data):
+            for kind, payloads, is_end in messages.runs(data):
                 if kind <= _BINARY:
-                    self.piece_received(uplink, kind, payload, is_end)
+                    self.messages_received(uplink, kind, payloads, is_end)
                 else:
-                    self._control_received(link, kind, payload)
+                    self._control_received(link, kind, payloads[0])
             uplink.read_ended()
         except BrokenWebSocket as error:
             self._websocket_broken(link, error)
@@ -215,8 +216,8 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
         if self.state != self.STATE_OPEN:
             link.websocket_closing()
 
-    def piece_received(self, uplink: IUplink, kind: int, payload: bytes, is_end: bool) -> None:
-        """Take one piece of a message; see `WebSocketDecoder.pieces`."""
+    def messages_received(self, uplink: IUplink, kind: int, payloads: list[bytes], is_end: bool) -> None:
+        """Take whole messages, or one piece of one; see `WebSocketDecoder.runs`."""
         frames = self._frames
         # What was refused is still read, to find the answer to our close.
         if frames is None or self.state != self.STATE_OPEN:
@@ -225,10 +226,8 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
             self._break_off(MalformedFrame("a text message: frames come in binary messages"))
             return
         try:
-            for frame in frames.frames(payload):
-                uplink.frame_received(frame)
-            if is_end and frames.buffered_bytes:
-                self._break_off(MalformedFrame("a message ends inside a frame"))
+            for run in frames.message_runs(payloads) if is_end else frames.runs(payloads[0]):
+                uplink.run_received(run)
         except RemoteProtocolError as error:
             self._break_off(error)
         except Exception:  # as above; what follows in this read is still taken apart

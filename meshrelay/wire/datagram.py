@@ -6,7 +6,8 @@ offset  bytes  field    meaning
 0       1      kind     `PacketKind`
 1       1      version  1
 2       16     sid      names the session
-18      8      number   from 1, +1 for each packet of this side in this session, never reused
+18      8      number   from 1 (P2P: see `meshrelay.wire.peer_packet`), +1 for each packet of this side in this session,
+                        never reused
 26      ...    sealed   AES-256-GCM; nonce = u32 direction + number, associated data = bytes 0 to 25
 ======  =====  =======  ===============================================================================
 
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from meshrelay.errors import LocalProtocolError, PacketRejected
 
 __all__ = [
+    "ALL_NUMBERS",
     "MAX_DATAGRAM_BYTES",
     "REJECT_REASONS",
     "TO_CLIENT",
@@ -36,6 +38,7 @@ __all__ = [
     "OpenedPacket",
     "PacketCodec",
     "PacketKind",
+    "packet_number",
     "packet_sid",
     "session_key",
 ]
@@ -54,6 +57,7 @@ REPLAY_WINDOW = 1024
 
 #: Packets that one key may seal.
 MAX_NUMBER = 1 << 48
+ALL_NUMBERS = range(1, MAX_NUMBER + 1)
 
 REJECT_REASONS = ("short", "long", "version", "kind", "sid", "seal", "replayed", "old")
 
@@ -61,6 +65,7 @@ _HEADER = Struct("!BB16sQ")
 _NONCE = Struct("!IQ")
 _HEADER_BYTES = 26
 _TAG_BYTES = 16
+_MAX_CONTENT_BYTES = MAX_DATAGRAM_BYTES - _HEADER_BYTES - _TAG_BYTES
 _SEEN_MASK = (1 << (REPLAY_WINDOW + 1)) - 1
 
 
@@ -101,6 +106,12 @@ def packet_sid(datagram: bytes) -> bytes:
     return datagram[2:18]
 
 
+def packet_number(datagram: bytes) -> int:
+    """Return the number of a datagram, whoever may have written it; 0 when it has none."""
+    number: int = _HEADER.unpack_from(datagram)[3] if len(datagram) >= _HEADER_BYTES else 0
+    return number
+
+
 class OpenedPacket(NamedTuple):
     """A packet that opened."""
 
@@ -117,17 +128,21 @@ class PacketCodec:
     :param key: 32 bytes, see `session_key`.
     :param sends: direction of what this end seals: `TO_NODE` or `TO_CLIENT`. It opens the other one.
     :param peer_sid: what the other end puts in its packets; None = the same.
+    :param numbers: what this end may use, `MAX_NUMBER` of them from 1 on; each once, under this key.
     """
 
-    __slots__ = ("_aead", "_highest", "_last_number", "_opens", "_peer_sid", "_seen", "_sends", "_sid")
+    __slots__ = ("_aead", "_end", "_highest", "_last_number", "_opens", "_peer_sid", "_seen", "_sends", "_sid")
 
-    def __init__(self, sid: bytes, key: bytes, sends: int, peer_sid: bytes | None = None) -> None:
+    def __init__(
+        self, sid: bytes, key: bytes, sends: int, peer_sid: bytes | None = None, numbers: range = ALL_NUMBERS
+    ) -> None:
         self._sid = sid
         self._peer_sid = sid if peer_sid is None else peer_sid
         self._aead = AESGCM(key)
         self._sends = sends
         self._opens = TO_NODE if sends == TO_CLIENT else TO_CLIENT
-        self._last_number = 0
+        self._last_number = numbers.start - 1
+        self._end = numbers.stop
         self._highest = 0
         #: Bit n is set when the number `_highest` - n was seen.
         self._seen = 0
@@ -136,10 +151,10 @@ class PacketCodec:
         """Return the next packet of this end.
 
         :param content: at most 1,358 bytes.
-        :raises LocalProtocolError: the content is too long, or the key has sealed 2^48 packets.
+        :raises LocalProtocolError: the content is too long, or the numbers are used up.
         """
         self._last_number = number = self._last_number + 1
-        if number > MAX_NUMBER or len(content) > MAX_DATAGRAM_BYTES - _HEADER_BYTES - _TAG_BYTES:
+        if number >= self._end or len(content) > _MAX_CONTENT_BYTES:
             raise LocalProtocolError(f"cannot seal packet {number} of {len(content)} bytes")
         header = _HEADER.pack(kind, PACKET_VERSION, self._sid, number)
         return header + self._aead.encrypt(_NONCE.pack(self._sends, number), content, header)

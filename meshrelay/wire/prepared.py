@@ -14,10 +14,11 @@ datagrams       UDP: contents of DATA packets, each with one or more frames
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, repeat
 
-from meshrelay.wire.frame import HEADER_BYTES
+from meshrelay.wire.frame import HEADER_BYTES, frame_ends
 from meshrelay.wire.websocket import encode_message
 
 __all__ = ["MAX_DATAGRAM_CONTENT", "Batch", "pack_frames"]
@@ -30,67 +31,124 @@ MAX_DATAGRAM_CONTENT = 1400 - 26 - 16
 MAX_MERGED_MESSAGE = 65536 + HEADER_BYTES
 
 
-def pack_frames(frames: Iterable[bytes], limit_bytes: int) -> list[tuple[bytes, int]]:
+def pack_frames(
+    frames: Iterable[bytes], limit_bytes: int, counts: Iterable[int] | None = None
+) -> list[tuple[bytes, int]]:
     """Join neighbours as long as they fit.
 
+    :param counts: of the frames that each of `frames` is; what does not fit is taken apart.
     :returns: (bytes, count of frames) in order. A single frame over the limit stands alone.
     """
     packed: list[tuple[bytes, int]] = []
     waiting: list[bytes] = []
     size = 0
-    for frame in frames:
-        if waiting and size + len(frame) > limit_bytes:
-            packed.append((b"".join(waiting), len(waiting)))
+    waiting_count = 0
+    for data, count in _fitting(frames, limit_bytes, counts):
+        if waiting and size + len(data) > limit_bytes:
+            packed.append((b"".join(waiting), waiting_count))
             waiting = []
-            size = 0
-        waiting.append(frame)
-        size += len(frame)
+            size = waiting_count = 0
+        waiting.append(data)
+        size += len(data)
+        waiting_count += count
     if waiting:
-        packed.append((b"".join(waiting), len(waiting)))
+        packed.append((b"".join(waiting), waiting_count))
     return packed
+
+
+def _fitting(frames: Iterable[bytes], limit_bytes: int, counts: Iterable[int] | None) -> Iterator[tuple[bytes, int]]:
+    for data, count in zip(frames, repeat(1) if counts is None else counts, strict=False):
+        if count > 1 and len(data) > limit_bytes:
+            yield from _cut(data, limit_bytes)
+        else:
+            yield data, count
+
+
+def _cut(data: bytes, limit_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Take joined frames apart into pieces that fit, each with as many as it can hold."""
+    ends = frame_ends(data)
+    start = first = 0
+    while first < len(ends):
+        stop = max(first + 1, bisect_right(ends, start + limit_bytes, first))
+        yield data[start : ends[stop - 1]], stop - first
+        start, first = ends[stop - 1], stop
 
 
 class Batch:
     """Frames for the same receivers, in order.
 
-    :param frames: at least one, each as `meshrelay.wire.frame.encode_push` made it.
-    :param reliables: for each frame whether it must arrive. None: all must.
+    :param frames: at least one, each as `meshrelay.wire.frame.encode_push` made it, or several such joined.
+    :param reliables: for each of `frames` whether it must arrive. None: all must.
+    :param counts: of the frames that each of `frames` is. None: one each.
+    :ivar count: of frames, one by one.
     """
 
-    def __init__(self, frames: Sequence[bytes], reliables: Sequence[bool] | None = None) -> None:
-        self.frames = frames
-        self.count = len(frames)
-        self._reliables = reliables
+    # Not cached_property: it takes a lock, and a batch of one message is made for each direct message.
+    __slots__ = ("_counts", "_datagrams", "_parts", "_reliables", "_stream", "_websocket", "count", "frames")
 
-    @cached_property
+    def __init__(
+        self, frames: Sequence[bytes], reliables: Sequence[bool] | None = None, counts: Sequence[int] | None = None
+    ) -> None:
+        self.frames = frames
+        self.count = len(frames) if counts is None else sum(counts)
+        self._reliables = reliables
+        self._counts = counts
+        self._stream: bytes | None = None
+        self._websocket: list[tuple[bytes, int]] | None = None
+        self._datagrams: list[tuple[bytes, int]] | None = None
+        #: The reliable ones and the others.
+        self._parts: tuple[Batch | None, Batch | None] | None = None
+
+    @property
     def stream(self) -> bytes:
         """All frames back to back."""
-        return b"".join(self.frames) if self.count > 1 else self.frames[0]
+        stream = self._stream
+        if stream is None:
+            stream = self._stream = b"".join(self.frames) if len(self.frames) > 1 else self.frames[0]
+        return stream
 
-    @cached_property
+    @property
     def websocket(self) -> list[tuple[bytes, int]]:
         """Whole WebSocket messages and the count of frames in each."""
-        if len(self.stream) <= MAX_MERGED_MESSAGE or self.count == 1:
-            return [(encode_message(self.stream), self.count)]
-        return [(encode_message(data), count) for data, count in pack_frames(self.frames, MAX_MERGED_MESSAGE)]
+        if self._websocket is None:
+            stream = self.stream
+            if len(stream) <= MAX_MERGED_MESSAGE or self.count == 1:
+                self._websocket = [(encode_message(stream), self.count)]
+            else:
+                packed = pack_frames(self.frames, MAX_MERGED_MESSAGE, self._counts)
+                self._websocket = [(encode_message(data), count) for data, count in packed]
+        return self._websocket
 
-    @cached_property
+    @property
     def datagrams(self) -> list[tuple[bytes, int]]:
         """Contents of datagrams and the count of frames in each. A frame that no datagram holds stands alone."""
-        return pack_frames(self.frames, MAX_DATAGRAM_CONTENT)
+        if self._datagrams is None:
+            self._datagrams = pack_frames(self.frames, MAX_DATAGRAM_CONTENT, self._counts)
+        return self._datagrams
 
-    @cached_property
+    @property
     def reliable(self) -> Batch | None:
         """The frames that must arrive; None when there are none."""
-        if self._reliables is None or all(self._reliables):
-            return self
-        frames = [frame for frame, reliable in zip(self.frames, self._reliables, strict=True) if reliable]
-        return Batch(frames) if frames else None
+        return self._split()[0]
 
-    @cached_property
+    @property
     def unreliable(self) -> Batch | None:
         """The frames that may be lost; None when there are none."""
-        if self._reliables is None or all(self._reliables):
+        return self._split()[1]
+
+    def _split(self) -> tuple[Batch | None, Batch | None]:
+        if self._parts is None:
+            reliables = self._reliables
+            if reliables is None or all(reliables):
+                # Said once and not kept as a part: a batch that holds itself would wait for the garbage collector.
+                self._reliables = None
+                return self, None
+            self._parts = self._those(reliables, None), self._those([not each for each in reliables], False)
+        return self._parts
+
+    def _those(self, wanted: Sequence[bool], reliable: bool | None) -> Batch | None:
+        frames = list(compress(self.frames, wanted))
+        if not frames:
             return None
-        frames = [frame for frame, reliable in zip(self.frames, self._reliables, strict=True) if not reliable]
-        return Batch(frames, [False] * len(frames))
+        reliables = None if reliable is None else [reliable] * len(frames)
+        return Batch(frames, reliables, None if self._counts is None else list(compress(self._counts, wanted)))

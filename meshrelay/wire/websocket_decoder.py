@@ -146,10 +146,17 @@ class WebSocketDecoder:
         return len(self._held)
 
     def pieces(self, data: bytes) -> Iterator[tuple[int, bytes, bool]]:
-        """Take `data` and yield ``(kind, payload, is_end)``: the kind is the opcode of a message, or `OVERSIZED`.
+        """Take `data` and yield ``(kind, payload, is_end)``: each piece by itself; see `runs`."""
+        for kind, payloads, is_end in self.runs(data):
+            for payload in payloads:
+                yield kind, payload, is_end
 
-        A piece of a TEXT or BINARY message may be empty; the first one comes with the header, before any payload. The
-        last piece of each message has `is_end`, control frames are one piece.
+    def runs(self, data: bytes) -> Iterator[tuple[int, list[bytes], bool]]:
+        """Take `data` and yield ``(kind, payloads, is_end)``: the kind is the opcode of a message, or `OVERSIZED`.
+
+        Whole BINARY messages that came together make one run; everything else comes piece by piece. A piece of a TEXT
+        or BINARY message may be empty; the first one comes with the header, before any payload. The last piece of each
+        message has `is_end`, control frames are one piece.
 
         Take all of them, or close the connection: what an abandoned iterator did not yield is lost.
 
@@ -163,14 +170,17 @@ class WebSocketDecoder:
         if self._left and data:
             start = min(self._left, end)
             yield self._take(data[:start])
-        number, unmask_long = int.from_bytes, self._unmask_long
         while end - start >= 2:
+            if not self._opcode:
+                # Almost every frame is a whole binary message, and nothing but these is in most reads.
+                messages, start = self._whole_messages(data, start)
+                if messages:
+                    yield _BINARY, messages, True
+                if end - start < 2:
+                    break
             first = data[start]
             size = data[start + 1] - _MASKED
-            # Almost every frame is a whole binary message in one read, and passes here without a call.
-            is_plain = first == _FIN_BINARY and size >= 0 and not self._opcode
-            if not is_plain:
-                self._check_header(first, size)
+            self._check_header(first, size)
             body = start + 6
             if size > 125:
                 body += 2 if size == 126 else 8
@@ -178,17 +188,6 @@ class WebSocketDecoder:
                     break
                 size = self._long_size(data, start, size)
             stop = body + size
-            if is_plain and stop <= end and size <= self.max_message_bytes:
-                payload = data[body:stop]
-                mask = data[body - 4 : body]
-                start = stop
-                if size < LONG_BYTES:
-                    key = (mask * ((size + 3) >> 2))[:size]
-                    payload = (number(payload, "little") ^ number(key, "little")).to_bytes(size, "little")
-                else:
-                    payload = unmask_long(payload, mask)
-                yield _BINARY, payload, True
-                continue
             if body > end or (first & 8 and stop > end):
                 break
             start = min(stop, end)
@@ -197,7 +196,60 @@ class WebSocketDecoder:
                 return
         self._held = data[start:]
 
-    def _frame(self, first: int, size: int, mask: bytes, data: bytes) -> list[tuple[int, bytes, bool]]:
+    def _whole_messages(self, data: bytes, start: int) -> tuple[list[bytes], int]:
+        """Read binary messages of one frame from `start` on, as long as they are whole.
+
+        :returns: their payloads, and where the first frame begins that is something else, or not quite plain.
+        """
+        bodies: list[int] = []
+        stops: list[int] = []
+        end, limit = len(data), self.max_message_bytes
+        # So much is enough to read the lengths of less than 64 KiB.
+        while end - start >= 6 and data[start] == _FIN_BINARY:
+            size = data[start + 1] - _MASKED
+            body = start + 6
+            if size == 126:
+                size = data[start + 2] << 8 | data[start + 3]
+                body += 2
+                if size < 126:
+                    break
+            elif not 0 <= size < 126:
+                break
+            stop = body + size
+            if stop > end or size > limit:
+                break
+            bodies.append(body)
+            stops.append(stop)
+            start = stop
+        if len(stops) > 1:
+            return self._unmask_all(data, bodies, stops), start
+        if not stops:
+            return [], start
+        body = bodies[0]
+        return [self._unmask(data[body:start], data[body - 4 : body])], start
+
+    def _unmask(self, data: bytes, mask: bytes) -> bytes:
+        return unmask(data, mask) if len(data) < LONG_BYTES else self._unmask_long(data, mask)
+
+    def _unmask_all(self, data: bytes, bodies: list[int], stops: list[int]) -> list[bytes]:
+        """Unmask many payloads, short ones in one go: to make an integer of each costs more than to XOR it."""
+        ends = list(zip(bodies, stops, strict=True))
+        if stops[-1] - bodies[0] >= LONG_BYTES * len(ends):
+            one = self._unmask_long
+            return [one(data[body:stop], data[body - 4 : body]) for body, stop in ends]
+        masked = b"".join([data[body:stop] for body, stop in ends])
+        keys = b"".join([(data[body - 4 : body] * ((stop - body + 3) >> 2))[: stop - body] for body, stop in ends])
+        number = int.from_bytes(masked, "little") ^ int.from_bytes(keys, "little")
+        plain = number.to_bytes(len(masked), "little")
+        payloads: list[bytes] = []
+        place = 0
+        for body, stop in ends:
+            after = place + stop - body
+            payloads.append(plain[place:after])
+            place = after
+        return payloads
+
+    def _frame(self, first: int, size: int, mask: bytes, data: bytes) -> list[tuple[int, list[bytes], bool]]:
         """Read a frame of any kind, of whose payload `data` has come: the pieces that it gives so far."""
         opcode = first & 15
         if opcode & 8:
@@ -211,7 +263,7 @@ class WebSocketDecoder:
         self._mask = mask
         self._is_last = first >= _FIN
         taken = self._take(data)
-        return [(OVERSIZED, b"", False), taken] if before <= self.max_message_bytes < self.message_bytes else [taken]
+        return [(OVERSIZED, [b""], False), taken] if before <= self.max_message_bytes < self.message_bytes else [taken]
 
     def _check_header(self, first: int, size: int) -> None:
         """Check the first two bytes; a `size` below 0 is one without a mask."""
@@ -247,7 +299,7 @@ class WebSocketDecoder:
             raise self._broken("the length of a frame is over 2^63 - 1")
         return length
 
-    def _take(self, data: bytes) -> tuple[int, bytes, bool]:
+    def _take(self, data: bytes) -> tuple[int, list[bytes], bool]:
         """Take a part, perhaps the rest, of the payload of the frame that has begun."""
         size = len(data)
         mask, opcode = self._mask, self._opcode
@@ -258,13 +310,13 @@ class WebSocketDecoder:
         is_end = self._is_last and not self._left
         if is_end:
             self._opcode = 0
-        return opcode, self._unmask_long(data, mask) if size >= LONG_BYTES else unmask(data, mask), is_end
+        return opcode, [self._unmask(data, mask)], is_end
 
-    def _control(self, opcode: int, payload: bytes) -> tuple[int, bytes, bool]:
+    def _control(self, opcode: int, payload: bytes) -> tuple[int, list[bytes], bool]:
         if opcode == _CLOSE:
             self._is_over = True
             close_code_and_reason(payload)
-        return opcode, payload, True
+        return opcode, [payload], True
 
 
 def _problem_of_control(opcode: int, first: int, size: int) -> str:

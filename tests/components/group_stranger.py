@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b32encode
 from functools import partial
 
-from meshrelay.components.group_table import node_key
+from meshrelay.components.place_ids import node_key
 from meshrelay.directory.records import NodeRecord
 from meshrelay.testing.memory_groups import GroupCluster
 from meshrelay.testing.memory_nodes import endpoint

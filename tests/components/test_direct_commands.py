@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshrelay.components.direct_commands import MAX_KNOWN_HEADS
 from meshrelay.model import Status
 from meshrelay.testing.node import MemoryClient, make_node
 from meshrelay.wire.commands import CORE_VER, Command, CoreCommand, decode_error, decode_pushed_direct, encode_direct
@@ -52,6 +55,38 @@ class RunTests(SynchronousTestCase):
         )
         self.assertEqual([code for _, code in answers], [0, 31, 0, 30, 0, 0])
         self.assertEqual(self.told(self.bob), [b"one", b"two", b"y" * 65530, b"three"])
+
+    def test_lengths(self) -> None:
+        """Messages of different lengths in one read come as they were."""
+        messages = [b"x" * size for size in (1, 1, 700, 2, 1, 1, 65530)]
+        self.assertEqual(self.in_one_read(*(("bob", message) for message in messages)), [(Status.OK, 0)] * 7)
+        self.assertEqual(self.told(self.bob), messages)
+
+    def test_same_sender_after_another(self) -> None:
+        """Who sends is told to the peer, whoever sent to it before."""
+        for client, name in ((self.ann, "ann"), (self.cid, "cid"), (self.ann, "ann")):
+            client.send(Command.DM_SEND, encode_direct("bob", b"x"))
+            self.node.settle()
+            self.assertEqual(decode_pushed_direct(self.bob.pushes()[-1].payload).user_id, name)
+
+    def test_peer_comes_back(self) -> None:
+        """A peer that was known is not taken for one that is there: gone it is told as gone, and back it is found."""
+        self.assertEqual(self.in_one_read(("bob", b"one")), [(Status.OK, 0)])
+        self.bob.send(CoreCommand.GOODBYE, ver=CORE_VER)
+        self.node.settle()
+        self.assertEqual(self.in_one_read(("bob", b"two")), [(Status.BAD, 30)])
+        again = self.node.sign_in("bob")
+        self.assertEqual(self.in_one_read(("bob", b"three")), [(Status.OK, 0)])
+        self.assertEqual(self.told(again), [b"three"])
+
+    def test_many_names(self) -> None:
+        """However many peers a client makes up, only so many are remembered, and real ones are still found."""
+        for number in range(MAX_KNOWN_HEADS + 10):
+            self.ann.send(Command.DM_SEND, encode_direct(f"nobody-{number}", b"x"))
+            self.ann.link.read()
+        commands: Any = self.node.direct._commands
+        self.assertEqual(commands._peer_of.cache_info().currsize, MAX_KNOWN_HEADS)
+        self.assertEqual(self.in_one_read(("bob", b"one")), [(Status.OK, 0)])
 
     def test_other_commands_between(self) -> None:
         """A command behind messages of the same read is done behind them, and GOODBYE as well."""

@@ -35,8 +35,12 @@ class EchoProtocol(NodeWebSocketProtocol):
 
     _gathered: list[bytes] | None = None
 
-    def piece_received(self, uplink: IUplink, kind: int, payload: bytes, is_end: bool) -> None:
+    def messages_received(self, uplink: IUplink, kind: int, payloads: list[bytes], is_end: bool) -> None:
         """See `NodeWebSocketProtocol`."""
+        for payload in payloads:
+            self._piece_received(kind, payload, is_end)
+
+    def _piece_received(self, kind: int, payload: bytes, is_end: bool) -> None:
         if self._gathered is None:
             self._gathered = []
             self._text = getincrementaldecoder("utf-8")()
@@ -62,7 +66,7 @@ class EchoUplink:
     def heard(self) -> None:
         """See `IUplink`."""
 
-    def frame_received(self, frame: object) -> None:
+    def run_received(self, run: object) -> None:
         """See `IUplink`."""
 
     def read_ended(self) -> None:

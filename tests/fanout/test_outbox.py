@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -27,6 +29,9 @@ class Writer:
 
     def __init__(self, room: int = 1 << 30) -> None:
         self.writes: list[bytes] = []
+        #: What was taken directly, when it `is_direct`.
+        self.sends: list[bytes] = []
+        self.is_direct = False
         self.room = room
         self.outbox: Outbox | None = None
         self.is_finished = False
@@ -37,6 +42,23 @@ class Writer:
         self.room -= len(data)
         if self.room <= 0 and self.outbox is not None:
             self.outbox.writing_paused()
+
+    def direct_send(self) -> Callable[[bytes], int] | None:
+        """See `IStreamWriter`."""
+        return self.send if self.is_direct else None
+
+    def send(self, data: bytes) -> int:
+        """Take what there is room for at once, like a socket."""
+        if self.room <= 0:
+            raise BlockingIOError
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.sends.append(taken)
+        return len(taken)
+
+    def not_sent(self, rest: bytes) -> None:
+        """See `IStreamWriter`."""
+        self.write(rest)
 
     def finish(self) -> None:
         """See `IStreamWriter`."""
@@ -101,6 +123,37 @@ class WriteTests(OutboxTestCase):
         self.assertEqual(self.outbox.waiting_bytes, 0)
         counters = self.counters.transports["tcp"]
         self.assertEqual((counters.messages_sent, counters.bytes_sent), (3, 15))
+
+    def test_direct(self) -> None:
+        """A single push goes straight to the socket; what that does not take is written by and by, behind it."""
+        self.writer.is_direct, self.writer.room = True, 10
+        self.outbox.push(b"first", 1)
+        self.clock.advance(0)
+        self.outbox.push(b"second", 2)
+        self.clock.advance(0)
+        self.outbox.push(b"third", 1)
+        self.clock.advance(0)
+        self.assertEqual((self.writer.sends, self.writer.writes), ([b"first", b"secon"], [b"d"]))
+        self.assertEqual(self.outbox.waiting_bytes, 5)
+        counters = self.counters.transports["tcp"]
+        self.assertEqual((counters.messages_sent, counters.bytes_sent), (3, 11))
+        self.writer.drain()
+        self.assertEqual(self.writer.writes, [b"d", b"third"])
+
+    def test_not_direct(self) -> None:
+        """What is not one push for an open connection takes the long way."""
+        self.writer.is_direct = True
+        self.assertIsNone(self.outbox.take())
+        self.outbox.push(b"a", 1)
+        self.outbox.push(b"b", 1)
+        self.assertIsNone(self.outbox.take())
+        self.clock.advance(0)
+        self.outbox.push(b"c", 1)
+        self.outbox.writing_paused()
+        self.assertIsNone(self.outbox.take())
+        self.outbox.finish(lambda: None)
+        self.outbox.writing_resumed()
+        self.assertEqual((self.writer.sends, self.writer.writes), ([], [b"ab", b"c"]))
 
     def test_shared(self) -> None:
         """A single push is written as the same bytes object that all members share."""

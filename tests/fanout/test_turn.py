@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.fanout.turn import Turn
+from meshrelay.fanout.turn import TOGETHER, Turn
 
 
 class Work:
@@ -25,6 +27,81 @@ class Work:
         if self.turn is not None:
             self.turn.write(Work(f"{self.name} write", self.order))
             self.turn.join(Work(f"{self.name} join", self.order))
+
+
+class Mailbox:
+    """Has one thing to send; its socket takes `room` bytes, or fails with an OSError when that is negative."""
+
+    def __init__(self, name: str, order: list[str], room: int = 100, is_simple: bool = True) -> None:
+        self.name = name
+        self.order = order
+        self.room = room
+        self.is_simple = is_simple
+
+    def take(self) -> tuple[Callable[[bytes], int], bytes] | None:
+        """See `Sendable`."""
+        return (self.send, self.name.encode()) if self.is_simple else None
+
+    def send(self, data: bytes) -> int:
+        """The socket."""
+        self.order.append(f"send {self.name}")
+        if self.room < 0:
+            raise BlockingIOError
+        return min(self.room, len(data))
+
+    def not_sent(self, rest: bytes) -> None:
+        """See `Sendable`."""
+        self.order.append(f"rest {rest.decode()}")
+        if not self.room:
+            raise RuntimeError(self.name)
+
+    def flush(self) -> None:
+        """See `Sendable`."""
+        self.order.append(f"flush {self.name}")
+
+
+class SendTests(SynchronousTestCase):
+    """What is sent at the end of a turn."""
+
+    def setUp(self) -> None:
+        """A turn in which nothing was put off."""
+        self.clock = Clock()
+        self.turn = Turn(self.clock)
+        self.order: list[str] = []
+
+    def send(self, *mailboxes: Mailbox) -> list[str]:
+        """End a turn in which they have something to send; return what was done."""
+        self.turn.write(Work("write", self.order))
+        for mailbox in mailboxes:
+            self.turn.send(mailbox)
+        self.turn.join(Work("join", self.order))
+        self.clock.advance(0)
+        return self.order
+
+    def test_order(self) -> None:
+        """Behind the joins and before the writes, in the order of asking; who has more to do comes after the others."""
+        slow = Mailbox("b", self.order, is_simple=False)
+        done = self.send(Mailbox("a", self.order), slow, Mailbox("c", self.order))
+        self.assertEqual(done, ["join", "send a", "send c", "flush b", "write"])
+
+    def test_partly(self) -> None:
+        """A socket that takes a part, or nothing, gets the rest later; the others get theirs now."""
+        boxes = [Mailbox("some", self.order, 2), Mailbox("none", self.order, -1), Mailbox("all", self.order)]
+        done = self.send(*boxes, Mailbox("full", self.order, -1))
+        self.assertEqual(done[1:5], ["send some", "send none", "send all", "send full"])
+        self.assertEqual(done[5:], ["rest me", "rest none", "rest full", "write"])
+
+    def test_failure(self) -> None:
+        """One that fails to keep its rest is logged and holds nobody up."""
+        done = self.send(Mailbox("bad", self.order, 0), Mailbox("some", self.order, 2))
+        self.assertEqual(done[1:], ["send bad", "send some", "rest bad", "rest me", "write"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_many(self) -> None:
+        """More than are sent together are sent as well, each once."""
+        names = [str(number) for number in range(3 * TOGETHER + 1)]
+        done = self.send(*[Mailbox(name, self.order) for name in names])
+        self.assertEqual(done[1:-1], [f"send {name}" for name in names])
 
 
 class TurnTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from meshrelay.transport.udp_batch import BATCH_DATAGRAMS, BatchReader, can_segment, send_run
+from meshrelay.transport.udp_batch import BATCH_DATAGRAMS, BatchReader, BatchWriter, can_segment, send_run
 
 
 class UdpBatchTests(SynchronousTestCase):
@@ -53,6 +53,32 @@ class UdpBatchTests(SynchronousTestCase):
     def test_ipv6(self) -> None:
         """The same over IPv6."""
         self.check(socket.AF_INET6, "::1")
+
+    def check_writer(self, family: socket.AddressFamily, host: str) -> None:
+        """Send one datagram to each of two sockets by one call."""
+        near, far = self.pair(family, host)
+        writer = BatchWriter(near)
+        for first, second in ((b"to myself", b"to the other"), (b"", b"again, and longer than before")):
+            told = [(first, near.getsockname()), (second, far.getsockname()[:2])]
+            self.assertEqual(writer.write(told), [])
+            self.assertEqual((near.recv(99), far.recv(99)), (first, second))
+
+    def test_writer_ipv4(self) -> None:
+        """Each datagram of a batch comes where it was sent to."""
+        self.check_writer(socket.AF_INET, "127.0.0.1")
+
+    def test_writer_ipv6(self) -> None:
+        """The same over IPv6, whether the address tells a scope or not."""
+        self.check_writer(socket.AF_INET6, "::1")
+
+    def test_writer_refused(self) -> None:
+        """What the kernel refuses is told, and the rest of the batch arrives."""
+        near, far = self.pair(socket.AF_INET, "127.0.0.1")
+        place = far.getsockname()
+        # A broadcast, which this socket was not allowed.
+        refused = BatchWriter(near).write([(b"a", place), (b"b", ("255.255.255.255", 9)), (b"c", place)])
+        self.assertEqual([index for index, _ in refused], [1])
+        self.assertEqual((far.recv(9), far.recv(9)), (b"a", b"c"))
 
     def test_segments(self) -> None:
         """What is sent by one call arrives as the datagrams that it was."""

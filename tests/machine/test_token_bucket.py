@@ -42,6 +42,20 @@ class TokenBucketTests(SynchronousTestCase):
         allowed = sum(self.take(3, 1000.0 + step / 64) for step in range(64 * 60))
         self.assertIn(allowed, (10 + 5 * 60 - 1, 10 + 5 * 60))
 
+    def test_many_at_once(self) -> None:
+        """Many are taken as far as they are there, whole ones only, and no more come back than came in."""
+        self.assertEqual(self.bucket.take_up_to(4, 1000.0), 4)
+        self.assertEqual(self.bucket.take_up_to(20, 1000.1), 6)
+        self.assertEqual(self.bucket.take_up_to(1, 1000.1), 0)
+        self.assertEqual(self.bucket.take_up_to(20, 1002.0), 10)
+
+    def test_all_or_none(self) -> None:
+        """Many are taken together or not at all, and what does not fit leaves what is there for others."""
+        self.assertTrue(self.bucket.take_all(8, 1000.0))
+        self.assertFalse(self.bucket.take_all(3, 1000.0))
+        self.assertTrue(self.bucket.take_all(2, 1000.0))
+        self.assertFalse(self.bucket.take_all(1, 1000.0))
+
     def test_less_than_one_a_second(self) -> None:
         """A rate below one works as well."""
         slow = TokenBucket(0.5, 1.0, 0.0)

@@ -15,8 +15,8 @@ from meshrelay.session.auth import Identity, TokenAuthenticator, TokenRules
 from meshrelay.session.connection import MAX_EARLY_FRAMES
 from meshrelay.session.registry import Resume
 from meshrelay.testing.node import MemoryClient, MemoryNode, make_node
-from meshrelay.wire.commands import Command, CoreCommand, decode_error, decode_goodbye
-from meshrelay.wire.frame import Frame
+from meshrelay.wire.commands import Command, CoreCommand, decode_error, decode_goodbye, encode_gid_message
+from meshrelay.wire.frame import Frame, FrameRun
 from meshrelay.wire.hello import Hello, decode_welcome, encode_hello
 
 #: A command of the application that waits until it is let go.
@@ -324,7 +324,7 @@ class CloseTests(SynchronousTestCase):
         connection = self.ann.connection
         connection.close(CloseReason.IDLE)
         connection.close(CloseReason.KICKED)
-        connection.frame_received(Frame(1, 0, Command.GROUP_LIST, 9, b""))
+        connection.run_received(FrameRun(1, 0, Command.GROUP_LIST, [9], [b""]))
         connection.connection_lost("")
         self.assertEqual([frame.cmd for frame in self.ann.link.received], [CoreCommand.HELLO, CoreCommand.GOODBYE])
         self.assertEqual(self.node.counters.closes, {("tcp", "idle"): 1})
@@ -384,6 +384,23 @@ class HeartbeatTests(SynchronousTestCase):
         latency = self.latency()
         assert latency is not None
         self.assertApproximates(latency, self.node.clock.seconds() - sent_at, 0.11)
+
+    def test_measured_at_once(self) -> None:
+        """A latency that is wanted now is measured now, by one PING, and the heartbeat goes on behind it."""
+        self.ann.frames()
+        for _ in range(3):
+            self.ann.connection.measure_latency()
+        self.node.settle()
+        (ping,) = self.ann.frames()
+        self.node.clock.advance(0.25)
+        self.ann.send(CoreCommand.PONG, ping.payload, ver=0)
+        self.assertApproximates(self.latency() or 0.0, 0.25, 0.01)
+        self.assertNotEqual(self.next_ping().payload, ping.payload)
+        self.ann.lose()
+        session = self.node.registry.find_session(self.ann.sid)
+        assert session is not None
+        session.measure_latency()
+        self.assertIsNone(session.udp_address)
 
     def test_repeated_pong(self) -> None:
         """One PING is measured once: a PONG that comes again says nothing about the line."""
@@ -616,6 +633,22 @@ class RateTests(SynchronousTestCase):
         self.assertEqual((status, code, text), (Status.BAD, 4, "rate limited: retry after 0.200 seconds"))
         self.node.clock.advance(0.2)
         self.assertEqual(self.ann.request(Command.GROUP_LIST).status, Status.OK)
+
+    def test_run(self) -> None:
+        """Of many commands that come in one read as many are done as are allowed, in order; the others are code 4."""
+        group_id = self.ann.create_group()
+        bob = self.node.sign_in("bob")
+        bob.join(group_id)
+        run = FrameRun(1, 0, Command.GROUP_BROADCAST, [], [])
+        for number in range(12):
+            run.request_ids.append(100 + number)
+            run.payloads.append(encode_gid_message(group_id, b"%d" % number))
+        self.ann.connection.run_received(run)
+        self.ann.connection.read_ended()
+        self.node.settle()
+        self.assertEqual([message.message for message in bob.messages()], [b"%d" % number for number in range(9)])
+        answers = [(frame.request_id, frame.status) for frame in self.ann.link.received if frame.request_id >= 100]
+        self.assertEqual(answers, [(100 + number, Status.OK if number < 9 else Status.BAD) for number in range(12)])
 
     def test_pings_count(self) -> None:
         """PING is a command like others."""

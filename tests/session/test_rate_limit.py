@@ -19,6 +19,12 @@ class CommandRateTests(SynchronousTestCase):
         self.assertAlmostEqual(refusal.retry_after_seconds, 0.1)
         self.assertIsNone(rate.check(0.1))
 
+    def test_many(self) -> None:
+        """Of many that come at once the burst is allowed, and what is left over is refused one by one."""
+        rate = CommandRate(10, now=0.0)
+        self.assertEqual((rate.allow(15, 0.0), rate.allow(15, 0.0), rate.allow(1, 0.0)), (15, 5, 0))
+        self.assertIsNotNone(rate.check(0.0))
+
     def test_low_rate(self) -> None:
         """A rate under one still lets one command through."""
         rate = CommandRate(0.5, now=0.0)

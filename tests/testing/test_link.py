@@ -10,7 +10,7 @@ from meshrelay.interfaces import IConnection, IUplink
 from meshrelay.model import CloseReason
 from meshrelay.testing.contracts import DownlinkUnderTest, check_downlink
 from meshrelay.testing.link import MemoryConnection, MemoryLink
-from meshrelay.wire.frame import Frame, encode_push
+from meshrelay.wire.frame import Frame, FrameRun, encode_push
 from meshrelay.wire.prepared import Batch
 
 
@@ -25,9 +25,9 @@ class Listener:
         """See `IUplink`."""
         self.told.append("heard")
 
-    def frame_received(self, frame: Frame) -> None:
+    def run_received(self, run: FrameRun) -> None:
         """See `IUplink`."""
-        self.told.append(f"frame {frame.cmd}")
+        self.told.append(f"frame {run.cmd}")
 
     def read_ended(self) -> None:
         """See `IUplink`."""

@@ -14,7 +14,7 @@ from meshrelay.fanout.outbox import DISCONNECT, OutboxLimits
 from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import IDownlink, IUplink
 from meshrelay.transport.stream_link import StreamParts
-from meshrelay.wire.frame import Frame
+from meshrelay.wire.frame import Frame, FrameRun
 
 __all__ = ["MemoryStream", "RecordingUplink", "StreamKit", "TcpStream"]
 
@@ -87,11 +87,12 @@ class RecordingUplink:
         """See `IUplink`."""
         self.heard_count += 1
 
-    def frame_received(self, frame: Frame) -> None:
+    def run_received(self, run: FrameRun) -> None:
         """See `IUplink`; this one raises when it is told to."""
-        if frame.payload == self._fails_at:
-            raise ZeroDivisionError("a bug")
-        self.frames.append(frame)
+        for frame in run.frames():
+            if frame.payload == self._fails_at:
+                raise ZeroDivisionError("a bug")
+            self.frames.append(frame)
 
     def read_ended(self) -> None:
         """See `IUplink`."""

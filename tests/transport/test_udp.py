@@ -412,7 +412,7 @@ class BatchTests(SynchronousTestCase):
         dispatch_run = dispatcher.dispatch_run
 
         def record(session: Any, command: Any, frames: Any) -> None:
-            self.runs.append(len(frames))
+            self.runs.append(len(frames.payloads))
             dispatch_run(session, command, frames)
 
         self.patch(dispatcher, "dispatch_run", record)

@@ -20,8 +20,10 @@ from meshrelay.transport.udp_batch import (
     SLOT_BYTES,
     Address,
     BatchReader,
+    BatchWriter,
     can_segment,
     equal_runs,
+    open_writer,
     read_in_batches,
     send_run,
 )
@@ -99,6 +101,131 @@ class BatchReaderTests(PairCase):
         """A socket that was closed is an error, not another file that took its number."""
         self.near.close()
         self.assertRaises(OSError, self.reader.read)
+
+
+class Kernel:
+    """In place of sendmmsg.
+
+    :ivar sent: (datagram, first 8 bytes of the address), in order.
+    :ivar most: datagrams that one call takes.
+    :ivar refused: datagram -> errno.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._ffi = writer._ffi
+        self.sent: list[tuple[bytes, bytes]] = []
+        self.calls = 0
+        self.most = 1024
+        self.refused: dict[bytes, int] = {}
+        writer._sendmmsg = self.send
+
+    def send(self, number: int, headers: Any, count: int, flags: int) -> int:
+        """As the kernel: stop at the first that is refused, and tell why only if it is the first of all."""
+        self.calls += 1
+        for index in range(min(count, self.most)):
+            header = headers[index].msg_hdr
+            part = header.msg_iov[0]
+            datagram = self._ffi.buffer(part.iov_base, part.iov_len)[:]
+            if datagram in self.refused:
+                if index:
+                    return index
+                self._ffi.errno = self.refused[datagram]
+                return -1
+            self.sent.append((datagram, self._ffi.buffer(header.msg_name, 8)[:]))
+        return min(count, self.most)
+
+
+class BatchWriterTests(SynchronousTestCase):
+    """Many datagrams, each with an address of its own."""
+
+    if sys.platform != "linux":
+        skip = "missing: sendmmsg"
+
+    def setUp(self) -> None:
+        """A writer on a socket that is never used."""
+        self.writer = self.make(socket.AF_INET)
+        self.kernel = Kernel(self.writer)
+
+    def make(self, family: socket.AddressFamily) -> BatchWriter:
+        """Make a writer."""
+        opened = socket.socket(family, socket.SOCK_DGRAM)
+        self.addCleanup(opened.close)
+        writer = open_writer(opened)
+        assert writer is not None
+        return writer
+
+    def some(self, *texts: bytes) -> list[tuple[bytes, Address]]:
+        """Datagrams to as many addresses."""
+        return [(text, (f"192.0.2.{index}", 7)) for index, text in enumerate(texts)]
+
+    def test_sent(self) -> None:
+        """Each goes whole to its own address, however long the one before it in the same place was, by one call."""
+        for some in ((b"long" * 300, b"b", b""), (b"a", b"longer", b"c")):
+            self.assertEqual(self.writer.write(self.some(*some)), [])
+        texts = [text for text, _ in self.kernel.sent]
+        self.assertEqual(texts, [b"long" * 300, b"b", b"", b"a", b"longer", b"c"])
+        hosts = [name[4:] for _, name in self.kernel.sent]
+        self.assertEqual(hosts, [bytes((192, 0, 2, last)) for last in (0, 1, 2, 0, 1, 2)])
+        self.assertEqual({name[2:4] for _, name in self.kernel.sent}, {bytes((0, 7))})
+        self.assertEqual(self.kernel.calls, 2)
+
+    def test_refused(self) -> None:
+        """One that the kernel does not take is told with its reason, and keeps none of the others back."""
+        self.kernel.refused = {b"b": 113, b"d": 11}
+        self.assertEqual(self.writer.write(self.some(b"a", b"b", b"c", b"d")), [(1, 113), (3, 11)])
+        self.assertEqual([text for text, _ in self.kernel.sent], [b"a", b"c"])
+
+    def test_some_at_a_time(self) -> None:
+        """What one call leaves is sent by the next."""
+        self.kernel.most = 2
+        texts = [b"%d" % number for number in range(5)]
+        self.assertEqual(self.writer.write(self.some(*texts)), [])
+        self.assertEqual(([text for text, _ in self.kernel.sent], self.kernel.calls), (texts, 3))
+
+    def test_full_batch(self) -> None:
+        """A whole batch of the longest datagrams stays apart."""
+        texts = [bytes((number,)) * SLOT_BYTES for number in range(BATCH_DATAGRAMS)]
+        self.writer.write(self.some(*texts))
+        self.assertEqual([text for text, _ in self.kernel.sent], texts)
+
+    def test_names(self) -> None:
+        """Addresses are written as the kernel reads them (ip(7), ipv6(7)), with the scope where there is one."""
+        self.assertEqual(self.writer.name(("192.0.2.1", 258))[2:], bytes((1, 2, 192, 0, 2, 1)) + bytes(20))
+        writer = self.make(socket.AF_INET6)
+        name = writer.name(("2001:db8::1", 258))
+        self.assertEqual(name[2:], bytes((1, 2, 0, 0, 0, 0)) + bytes.fromhex("20010db8") + bytes(11) + b"\1" + bytes(4))
+        self.assertEqual(int.from_bytes(name[:2], sys.byteorder), socket.AF_INET6)
+        scoped = writer.name(("fe80::1", 258, 0, 3))
+        self.assertEqual(int.from_bytes(scoped[24:], sys.byteorder), 3)
+
+    def test_unknown_host(self) -> None:
+        """A host that is no number is an error before anything is sent."""
+        self.assertRaises(OSError, self.writer.write, [*self.some(b"a"), (b"b", ("fe80::1%lo", 7))])
+        self.assertEqual(self.kernel.sent, [])
+
+    def test_known_addresses_are_bounded(self) -> None:
+        """However many receivers there are, only so many addresses are remembered."""
+        self.patch(udp_batch, "MAX_KNOWN_ADDRESSES", 3)
+        seen = []
+        for last in range(5):
+            self.writer.write([(b"a", (f"192.0.2.{last}", 7))])
+            seen.append(self.writer.known_addresses)
+        self.assertEqual(seen, [1, 2, 3, 1, 2])
+
+    def test_not_there(self) -> None:
+        """Without sendmmsg, and for what is no socket, there is no writer."""
+        opened: Any = FakeSocket()
+        self.assertIsNone(open_writer(opened))
+
+        class Missing:
+            def __init__(self, _: socket.socket) -> None:
+                raise AttributeError
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as real:
+            for name, value in (("BatchWriter", Missing), ("sys", FakeSystem("darwin"))):
+                patched = self.patch(udp_batch, name, value)
+                self.assertIsNone(open_writer(real), name)
+                patched.restore()
 
 
 class ReadInBatchesTests(PairCase):

@@ -19,7 +19,7 @@ from meshrelay.transport.stream_link import CLOSE_SECONDS
 from meshrelay.transport.udp_link import UdpLink
 from meshrelay.wire.commands import Command, CoreCommand, decode_error, decode_goodbye, encode_direct
 from meshrelay.wire.datagram import MAX_DATAGRAM_BYTES, TO_CLIENT, TO_NODE, PacketCodec, PacketKind
-from meshrelay.wire.frame import Frame, encode_frame, encode_push, whole_frames
+from meshrelay.wire.frame import Frame, FrameRun, encode_frame, encode_push, whole_frames
 from meshrelay.wire.hello import decode_welcome
 from meshrelay.wire.prepared import MAX_DATAGRAM_CONTENT, Batch
 from tests.transport.udp_kit import HOME, UdpClient, UdpKit
@@ -79,9 +79,7 @@ class ContractTests(SynchronousTestCase):
         def make() -> DownlinkUnderTest:
             kit = UdpKit()
             sid = bytes(16)
-            link = UdpLink(
-                kit.parts, sid, PacketCodec(sid, key, TO_CLIENT), HOME, kit.listener.send_packets, lambda _: None
-            )
+            link = UdpLink(kit.parts, sid, PacketCodec(sid, key, TO_CLIENT), HOME, kit.sender, lambda _: None)
             client = PacketCodec(sid, key, TO_NODE)
             frames: list[Frame] = []
 
@@ -250,6 +248,17 @@ class AddressTests(SynchronousTestCase):
         self.assertLessEqual(to_new, 3 * len(packet))
         self.assertGreater(self.kit.counters.packets_dropped["unproved"], 0)
 
+    def test_three_times_one_by_one(self) -> None:
+        """The bound is the same for pushes that each go in a turn of their own."""
+        self.client.address = ELSEWHERE
+        packet = self.client.codec.seal(PacketKind.DATA, encode_frame(0, 0, 2, 1, b""))
+        self.client.send_packet(packet)
+        for _ in range(5):
+            self.push(40)
+            self.kit.settle()
+        to_new = sum(len(sealed) for sealed, address in self.kit.socket.packets if address == ELSEWHERE)
+        self.assertLessEqual(to_new, 3 * len(packet))
+
     def test_proof(self) -> None:
         """An answer to the PING proves the address: all is sent there from then on."""
         self.client.address = ELSEWHERE
@@ -387,6 +396,15 @@ class ReliableTests(SynchronousTestCase):
             self.client.exchange(1)
         self.assertEqual(self.told(), [b"once"])
 
+    def test_joined(self) -> None:
+        """Pushes that come joined are counted one by one, as the client counts them."""
+        link = link_of(self.kit)
+        pushes = [encode_push(2, 1, bytes((number,))) for number in range(3)]
+        link.send_batch(Batch([b"".join(pushes), pushes[0]], None, [3, 1]))
+        self.client.exchange()
+        self.assertEqual(link.undelivered(), (4, []))
+        self.assertEqual(self.told(), [b"\0", b"\1", b"\2", b"\0"])
+
     def test_undelivered(self) -> None:
         """The link knows what was not acknowledged: that is what a resume has to send again."""
         self.session.push(2, 1, b"arrives", True)
@@ -458,9 +476,9 @@ class ReliableTests(SynchronousTestCase):
         dispatcher = self.kit.node.dispatcher
         dispatch_run = dispatcher.dispatch_run
 
-        def record(session: Any, command: Any, frames: list[Frame]) -> None:
-            ran.append([frame.request_id for frame in frames])
-            dispatch_run(session, command, frames)
+        def record(session: Any, command: Any, run: FrameRun) -> None:
+            ran.append(run.request_ids)
+            dispatch_run(session, command, run)
 
         self.patch(dispatcher, "dispatch_run", record)
         self.machine.send_message(self.request(3))

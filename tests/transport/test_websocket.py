@@ -20,7 +20,7 @@ from meshrelay.transport.websocket import (
     is_origin_allowed,
 )
 from meshrelay.wire.commands import CoreCommand, decode_goodbye
-from meshrelay.wire.frame import Frame, encode_frame, encode_push, whole_frames
+from meshrelay.wire.frame import Frame, FrameRun, encode_frame, encode_push, whole_frames
 from meshrelay.wire.prepared import Batch
 from tests.transport.stream_kit import RecordingUplink, StreamKit, TcpStream
 
@@ -312,8 +312,8 @@ class ReceivingTests(SynchronousTestCase):
         told: list[bytes] = []
 
         class Uplink(RecordingUplink):
-            def frame_received(self, frame: Frame) -> None:
-                told.append(frame.payload)
+            def run_received(self, run: FrameRun) -> None:
+                told.extend(run.payloads)
 
             def read_ended(self) -> None:
                 told.append(b"end")
@@ -323,6 +323,26 @@ class ReceivingTests(SynchronousTestCase):
         client.send(masked(frame(b"one")) + masked(b"", PING) + masked(frame(b"two") + frame(b"three")))
         client.send(masked(frame(b"four")))
         self.assertEqual(told, [b"one", b"two", b"three", b"end", b"four", b"end"])
+
+    def test_one_run(self) -> None:
+        """Messages of one read that are of one kind are handed over together."""
+        told: list[list[bytes]] = []
+
+        class Uplink(RecordingUplink):
+            def run_received(self, run: FrameRun) -> None:
+                told.append(run.payloads)
+
+        client = Client(self.kit, accept=lambda link: Uplink())
+        client.shake_hands()
+        client.send(b"".join(masked(frame(payload)) for payload in (b"one", b"two", b"three")))
+        self.assertEqual(told, [[b"one", b"two", b"three"]])
+
+    def test_mistake_between(self) -> None:
+        """A message that ends inside a frame breaks off, after what came before it in the same read."""
+        data = masked(frame(b"one")) + masked(frame(b"two")) + masked(frame(b"cut")[:-1]) + masked(frame(b"late"))
+        self.client.send(data)
+        self.assertEqual(self.payloads(), [b"one", b"two"])
+        self.assertEqual(self.uplink.told, ["broken: a message ends inside a frame"])
 
     def test_long_message(self) -> None:
         """A payload long enough for compiled code comes out as it was, whole or cut at any place."""

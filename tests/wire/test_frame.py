@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import accumulate
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,13 @@ from meshrelay.wire.frame import (
     HEADER_BYTES,
     Frame,
     FrameDecoder,
+    FrameRun,
+    count_frames,
     encode_frame,
     encode_push,
+    encode_push_head,
+    frame_ends,
+    run_of_one,
     split_frames,
     whole_frames,
 )
@@ -56,6 +62,115 @@ class VectorTests(SynchronousTestCase):
         """A number that its field cannot hold is never cut to fit."""
         for numbers in ((256, 0, 0, 0), (0, 256, 0, 0), (0, 0, 65536, 0), (0, 0, 0, 1 << 32), (0, 0, 0, -1)):
             self.assertRaises(struct.error, encode_frame, *numbers, b"")
+
+
+class RunTests(SynchronousTestCase):
+    """Neighbours of one kind come out together."""
+
+    def test_kinds(self) -> None:
+        """A run ends where ver, status or cmd changes; request IDs and payloads may differ."""
+        kinds = [(1, 0, 5), (1, 0, 5), (2, 0, 5), (2, 1, 5), (2, 1, 6), (2, 1, 6), (1, 0, 5)]
+        frames = [Frame(*kind, number, bytes(number)) for number, kind in enumerate(kinds)]
+        runs = list(FrameDecoder(100).runs(b"".join(encode_frame(*frame) for frame in frames)))
+        self.assertEqual([run.request_ids for run in runs], [[0, 1], [2], [3], [4, 5], [6]])
+        self.assertEqual([frame for run in runs for frame in run.frames()], frames)
+        self.assertEqual([run.is_reliable for run in runs], [False, False, True, True, False])
+
+    def test_before_too_large(self) -> None:
+        """What came before a frame that is too large is taken first."""
+        runs = iter(FrameDecoder(3).runs(encode_frame(1, 0, 5, 1, b"one") + encode_frame(1, 0, 5, 2, b"four")))
+        self.assertEqual(next(runs), FrameRun(1, 0, 5, [1], [b"one"]))
+        self.assertRaises(FrameTooLarge, next, runs)
+
+    def test_too_large_in_pieces(self) -> None:
+        """A frame that is too large is refused with the last byte of its header, however that came."""
+        decoder = FrameDecoder(3)
+        data = encode_frame(1, 0, 5, 2, b"four")[:HEADER_BYTES]
+        for place in range(HEADER_BYTES - 1):
+            self.assertEqual(list(decoder.runs(data[place : place + 1])), [])
+        self.assertRaises(FrameTooLarge, list, decoder.runs(data[-1:]))
+
+    def test_split(self) -> None:
+        """A run can be cut anywhere."""
+        run = FrameRun(1, 0, 5, [1, 2, 3], [b"a", b"b", b"c"])
+        self.assertEqual(run.split(1), (FrameRun(1, 0, 5, [1], [b"a"]), FrameRun(1, 0, 5, [2, 3], [b"b", b"c"])))
+        self.assertEqual(run.split(3)[1].payloads, [])
+
+    def test_of_one(self) -> None:
+        """A single frame is a run as well."""
+        frame = Frame(1, 1, 5, 9, b"x")
+        self.assertEqual(run_of_one(frame).frames(), [frame])
+
+    def test_push_head(self) -> None:
+        """Head and payload make a push."""
+        self.assertEqual(encode_push_head(1, 113, 5) + b"12345", encode_push(1, 113, b"12345"))
+
+    def test_count(self) -> None:
+        """Joined frames are counted; one that is cut off is not passed over."""
+        data = encode_push(1, 113, b"") + encode_push(1, 113, b"abc")
+        self.assertEqual((count_frames(b""), count_frames(data)), (0, 2))
+        for cut in range(1, 15):
+            self.assertRaises(MalformedFrame, count_frames, data[:-cut])
+
+
+class EndsTests(SynchronousTestCase):
+    """Where joined frames end."""
+
+    @settings(derandomize=True, max_examples=200, deadline=None)
+    @given(st.lists(st.sampled_from([0, 1, 12, 256, 300]), max_size=8), st.integers(0, 40))
+    def test_ends(self, sizes: list[int], cut: int) -> None:
+        """Whether all are of one length or not, the ends are those of the frames; a cut is seen."""
+        # Payloads in which lengths could be read.
+        frames = [encode_push(1, 113, bytes(range(256))[:size].ljust(size, b"\1")) for size in sizes]
+        data = b"".join(frames)
+        ends = list(accumulate(map(len, frames)))
+        self.assertEqual(frame_ends(data), ends)
+        if cut and cut < len(data) and len(data) - cut not in ends:
+            self.assertRaises(MalformedFrame, frame_ends, data[:-cut])
+
+    def test_same_length_only_in_sum(self) -> None:
+        """Frames of different lengths that together are as long as equal ones are told apart."""
+        frames = [encode_push(1, 113, bytes(size)) for size in (20, 10, 30)]
+        self.assertEqual(frame_ends(b"".join(frames)), [32, 54, 96])
+
+
+class MessageTests(SynchronousTestCase):
+    """Messages that each end with a frame, as those of a WebSocket must."""
+
+    def test_together(self) -> None:
+        """Frames of one kind come out together, whether a message holds one, many or none of them."""
+        one, two, three = (encode_frame(1, 0, 5, number, bytes(number)) for number in (1, 2, 3))
+        other = encode_frame(1, 1, 5, 4, b"")
+        runs = list(FrameDecoder(100).message_runs([one, two, b"", two + three, other, other, one]))
+        self.assertEqual([run.request_ids for run in runs], [[1, 2], [2, 3], [4, 4], [1]])
+        self.assertEqual([run.status for run in runs], [0, 0, 1, 0])
+
+    def test_rest_of_a_message(self) -> None:
+        """The first message may be the end of one whose beginning was taken before, whatever it looks like."""
+        inner = encode_frame(1, 0, 6, 2, b"inner")
+        data = encode_frame(1, 0, 5, 1, inner)
+        for messages in ([inner], [inner, data]):
+            decoder = FrameDecoder(100)
+            self.assertEqual(list(decoder.runs(data[:HEADER_BYTES])), [])
+            frames = [frame for run in decoder.message_runs(messages) for frame in run.frames()]
+            self.assertEqual(frames, [Frame(1, 0, 5, 1, inner)] * len(messages))
+
+    def test_cut_off(self) -> None:
+        """A message that ends inside a frame is refused, alone or behind good ones, which come out before."""
+        good = encode_frame(1, 0, 5, 1, b"one")
+        for bad in (good[:5], good[:12], good[:-1], good + good[:-1]):
+            self.assertRaises(MalformedFrame, list, FrameDecoder(100).message_runs([bad]))
+            runs = iter(FrameDecoder(100).message_runs([good, good, bad, good]))
+            self.assertEqual(next(runs).request_ids, [1, 1])
+            self.assertRaises(MalformedFrame, list, runs)
+
+    def test_too_large(self) -> None:
+        """A frame that is too large is refused, alone or behind good ones, which come out before."""
+        good, bad = encode_frame(1, 0, 5, 1, b"one"), encode_frame(1, 0, 5, 1, b"four")
+        self.assertRaises(FrameTooLarge, list, FrameDecoder(3).message_runs([bad]))
+        runs = iter(FrameDecoder(3).message_runs([good, bad, good]))
+        self.assertEqual(next(runs).request_ids, [1])
+        self.assertRaises(FrameTooLarge, list, runs)
 
 
 class CutTests(SynchronousTestCase):

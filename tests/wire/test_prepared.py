@@ -47,6 +47,35 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(Batch(frames).stream, b"".join(frames))
         self.assertIs(Batch(frames[:1]).stream, frames[0])
 
+    def test_joined(self) -> None:
+        """Frames that come joined are counted one by one, and taken apart only where they do not fit."""
+        first, second = frames_of(700, 700), frames_of(10)
+        batch = Batch([b"".join(first), *second], [True, False], [2, 1])
+        self.assertEqual((batch.count, batch.stream), (3, b"".join(first + second)))
+        self.assertEqual([count for _, count in batch.websocket], [3])
+        self.assertEqual(batch.datagrams, [(first[0], 1), (first[1] + second[0], 2)])
+        assert batch.reliable is not None
+        assert batch.unreliable is not None
+        self.assertEqual((batch.reliable.count, batch.reliable.frames), (2, [b"".join(first)]))
+        self.assertEqual((batch.unreliable.count, batch.unreliable.frames), (1, second))
+
+    @settings(derandomize=True, max_examples=100, deadline=None)
+    @given(st.lists(st.lists(st.sampled_from([10, 100, 600, 2000]), min_size=1, max_size=20), min_size=1, max_size=5))
+    def test_joined_datagrams(self, runs: list[list[int]]) -> None:
+        """However frames come joined, datagrams hold whole ones, in order, and none is too long that need not be."""
+        frames = [frames_of(*sizes) for sizes in runs]
+        batch = Batch([b"".join(each) for each in frames], None, [len(each) for each in frames])
+        self.assertEqual(b"".join(data for data, _ in batch.datagrams), batch.stream)
+        for data, count in batch.datagrams:
+            self.assertEqual(len(split_frames(data)), count)
+            self.assertTrue(len(data) <= MAX_DATAGRAM_CONTENT or count == 1)
+
+    def test_joined_websocket_bound(self) -> None:
+        """Joined frames that are too long for one WebSocket message become several."""
+        frames = frames_of(*[MAX_MERGED_MESSAGE // 4] * 6)
+        batch = Batch([b"".join(frames)], None, [6])
+        self.assertEqual([count for _, count in batch.websocket], [3, 3])
+
     def test_made_once(self) -> None:
         """A thousand members cost one join: every receiver is handed the same bytes."""
         batch = Batch(frames_of(3, 4))

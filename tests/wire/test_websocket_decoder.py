@@ -232,6 +232,63 @@ CLOSES: dict[bytes, tuple[int | None, bytes | None] | int] = {
 }
 
 
+class TogetherTests(SynchronousTestCase):
+    """Whole messages of one read come together."""
+
+    def runs(self, data: bytes) -> list[tuple[int, list[bytes], bool]]:
+        """Decode what one read brought."""
+        return list(WebSocketDecoder(1 << 20).runs(data))
+
+    def test_sizes(self) -> None:
+        """Each comes out as it was sent, with its own mask, long or short or empty, among few or many."""
+        many = [0, 1, 2, 3, 4, 5, 125, 126, 127, LONG_BYTES - 1, LONG_BYTES, 5000]
+        for sizes in ([7] * 50, many, many[::-1], [5000, 5001], [125, 126], [0, 0]):
+            payloads = [bytes((index + size) & 255 for index in range(size)) for size in sizes]
+            masks = [pack("!I", 0x01020304 * (index + 1) & 0xFFFFFFFF) for index in range(len(sizes))]
+            data = b"".join(masked(payload, mask=mask) for payload, mask in zip(payloads, masks, strict=True))
+            self.assertEqual(self.runs(data), [(BINARY, payloads, True)])
+
+    def test_others_between(self) -> None:
+        """What is no whole binary message stands alone, in its place."""
+        data = masked(b"one") + masked(b"two") + masked(b"", PING) + masked(b"three")
+        data += masked(b"fo", is_last=False) + masked(b"ur", 0) + masked(b"five") + masked(b"six") + masked(b"cut")[:-1]
+        expected = [
+            (BINARY, [b"one", b"two"], True),
+            (PING, [b""], True),
+            (BINARY, [b"three"], True),
+            (BINARY, [b"fo"], False),
+            (BINARY, [b"ur"], True),
+            (BINARY, [b"five", b"six"], True),
+            (BINARY, [b"cu"], False),
+        ]
+        self.assertEqual(self.runs(data), expected)
+
+    def test_before_a_mistake(self) -> None:
+        """The good ones in front of a mistake come first."""
+        runs = WebSocketDecoder(1000).runs(masked(b"one") + masked(b"two") + b"\x82\x00")
+        self.assertEqual(next(runs), (BINARY, [b"one", b"two"], True))
+        self.assertRaises(BrokenWebSocket, next, runs)
+
+    def test_too_long_between(self) -> None:
+        """A message over the limit is told in its place."""
+        decoder = WebSocketDecoder(200)
+        data = masked(b"one") + masked(b"x" * 201) + masked(b"two")
+        kinds = [(kind, len(payloads[0])) for kind, payloads, _ in decoder.runs(data)]
+        self.assertEqual(kinds, [(BINARY, 3), (OVERSIZED, 0), (BINARY, 201), (BINARY, 3)])
+
+    def test_compiled_code(self) -> None:
+        """Long ones are unmasked by the function that was handed in, short ones never."""
+        seen: list[int] = []
+
+        def record(data: bytes, mask: bytes) -> bytes:
+            seen.append(len(data))
+            return unmask(data, mask)
+
+        for sizes in ([300, 400], [300], [10] * 20, [10]):
+            list(WebSocketDecoder(1000, record).runs(b"".join(masked(bytes(size)) for size in sizes)))
+        self.assertEqual(seen, [300, 400, 300])
+
+
 class RefusalTests(SynchronousTestCase):
     """What no client may send."""
 
