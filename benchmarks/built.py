@@ -1,7 +1,8 @@
 """C sources of this folder -> programs and libraries in a cache directory, built when they are first wanted.
 
 The cache is ``$MESHRELAY_BENCHMARK_CACHE``, or ``meshrelay-benchmarks`` where the user's caches are. A file is named
-after what it was built from, so a changed source is built anew. The packages of Node that are measured stand there too.
+after what it was built from, so a changed source is built anew. The packages of Node that are measured stand there too,
+and Crossbar.io in a virtual environment of its own, as it brings many packages.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
-__all__ = ["build", "cache_directory", "install_node_packages"]
+__all__ = ["CROSSBAR_VERSION", "build", "cache_directory", "install_crossbar", "install_node_packages"]
 
 HERE = Path(__file__).resolve().parent
 
 BUILD_SECONDS = 120.0
-INSTALL_SECONDS = 300.0
+INSTALL_SECONDS = 600.0
+
+CROSSBAR_VERSION = "26.10.1"
 
 
 def cache_directory() -> Path:
@@ -68,3 +72,20 @@ def install_node_packages() -> Path:
     for program in (HERE / "peers").glob("*.js"):
         shutil.copy(program, directory)
     return directory
+
+
+def install_crossbar() -> Path:
+    """Install Crossbar.io into a virtual environment of its own, in the version that is named here.
+
+    :returns: its program.
+    :raises OSError: a file could not be written.
+    :raises subprocess.SubprocessError: pip failed, or took too long.
+    """
+    directory = cache_directory() / f"crossbar-{CROSSBAR_VERSION}"
+    done = directory / "installed"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True, timeout=BUILD_SECONDS)
+        command = [str(directory / "bin" / "python"), "-m", "pip", "install", f"crossbar=={CROSSBAR_VERSION}"]
+        subprocess.run(command, check=True, timeout=INSTALL_SECONDS, stdout=subprocess.DEVNULL)
+        done.touch()
+    return directory / "bin" / "crossbar"

@@ -1,10 +1,14 @@
-/* The limit that the fan-out benchmarks compare with: one group, no sign-in, no rules, nothing but the kernel's cost.
+/* The limit that the benchmarks compare with: one group or some pairs, no sign-in, no rules, nothing but the kernel's cost.
  *
  * What comes is taken as it is: at each turn everything read of a connection goes on to all others in one send for each.
  * A message is never cut from its stream, so the joining costs nothing either. What a socket does not take waits, up to
  * MAX_WAITING bytes, and a connection that is further behind is closed.
  *
- * Prints "ready PORT". A connection counts as joined when it has been answered the one byte that each has to begin with.
+ * A pair has a number of six digits. Its receiver begins with "<" and that, and then its sender with ">" and that: what
+ * the sender says from then on goes to the receiver alone.
+ *
+ * Prints "ready PORT". A connection counts as joined when it has been answered one byte of that which it began with: "+"
+ * in the group.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,10 +26,14 @@
 #define READ_BYTES 65536
 #define MAX_WAITING (8 << 20)
 #define MAX_EVENTS 256
+#define MAX_PAIRS 1000000
+#define PAIR_DIGITS 6
 
 struct connection {
     int is_joined;
     int place;
+    /* of a sender; 0 = none */
+    int receiver;
     uint8_t *waiting;
     size_t waiting_bytes;
 };
@@ -33,6 +41,7 @@ struct connection {
 static struct connection connections[MAX_SOCKETS];
 static int joined[MAX_SOCKETS];
 static int joined_count;
+static int receivers[MAX_PAIRS];
 static int poll_socket;
 static uint8_t buffer[READ_BYTES];
 
@@ -53,10 +62,19 @@ static void drop(int socket) {
     close(socket);
 }
 
-static void join(int socket) {
+static int pair_number(void) {
+    int number = 0;
+    for (int index = 1; index <= PAIR_DIGITS; index++) number = number * 10 + (buffer[index] & 15) % 10;
+    return number;
+}
+
+static void join(int socket, ssize_t size) {
+    int is_pair = size > PAIR_DIGITS && (buffer[0] == '<' || buffer[0] == '>');
     connections[socket].is_joined = 1;
     connections[socket].place = joined_count;
     joined[joined_count++] = socket;
+    if (is_pair && buffer[0] == '<') receivers[pair_number()] = socket;
+    if (is_pair && buffer[0] == '>') connections[socket].receiver = receivers[pair_number()];
     send(socket, buffer, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -101,7 +119,11 @@ static void serve(int socket) {
         return;
     }
     if (!connections[socket].is_joined) {
-        join(socket);
+        join(socket, size);
+        return;
+    }
+    if (connections[socket].receiver) {
+        if (!deliver(connections[socket].receiver, (size_t)size)) drop(connections[socket].receiver);
         return;
     }
     for (int index = 0; index < joined_count; index++) {

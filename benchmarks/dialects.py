@@ -1,4 +1,5 @@
-"""What clients of each measured server say, for the load to say it many times: sign-in, joining a group, a message.
+"""What clients of each measured server say, for the load to say it many times: sign-in, joining a group, a message to
+it or to one user.
 
 Answers are not parsed: a rehearsal finds how long each is, and user names and tokens are equally long for everybody.
 """
@@ -36,6 +37,7 @@ _UPGRADE = (
 )
 _HEADER = struct.Struct("!BBHII")
 _OK = 1
+_RELIABLE = 1
 
 
 def _masked(payload: bytes, opcode: int = 2) -> bytes:
@@ -53,11 +55,13 @@ class Dialect:
     """One server's way of saying it. Subclasses fill in what theirs has.
 
     :ivar tail: what the answer to each step ends with; more than nothing where its length varies.
+    :ivar varying: where a delivery has bytes that differ each time, and how many.
     """
 
     is_websocket = False
     tail = b""
     ignored = b""
+    varying = (0, 0)
     farewell = b""
 
     def sign_in(self, users: Sequence[str]) -> list[list[bytes]]:
@@ -79,9 +83,27 @@ class Dialect:
         """One message to the group, unmasked."""
         raise NotImplementedError
 
+    def receiving(self, users: Sequence[str]) -> list[list[bytes]]:
+        """Steps of one connection that gets what is sent to its user; where that is more than signing in."""
+        return self.sign_in(users)
+
+    def sending(self, users: Sequence[str]) -> list[list[bytes]]:
+        """Steps of one connection that sends to single users; where that is more than signing in."""
+        return self.sign_in(users)
+
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """One message to one user, unmasked."""
+        raise NotImplementedError
+
     def published(self) -> tuple[bytes, int, bytes]:
         """Message 0 as it is written, where its number stands, and what to XOR the digits with."""
-        inner = self.message(MESSAGE)
+        return self._numbered(self.message(MESSAGE))
+
+    def directed(self, user: str) -> tuple[bytes, int, bytes]:
+        """The same of a message to one user."""
+        return self._numbered(self.direct(user, MESSAGE))
+
+    def _numbered(self, inner: bytes) -> tuple[bytes, int, bytes]:
         at = inner.index(MESSAGE)
         if not self.is_websocket:
             return inner, at, bytes(DIGITS)
@@ -140,8 +162,8 @@ class Meshrelay(Dialect):
         self.farewell = self.written(self._frame(0, 4, 0, b""))
 
     @staticmethod
-    def _frame(ver: int, cmd: int, request_id: int, payload: bytes) -> bytes:
-        return _HEADER.pack(ver, 0, cmd, request_id, len(payload)) + payload
+    def _frame(ver: int, cmd: int, request_id: int, payload: bytes, status: int = 0) -> bytes:
+        return _HEADER.pack(ver, status, cmd, request_id, len(payload)) + payload
 
     def sign_in(self, users: Sequence[str]) -> list[list[bytes]]:
         """HELLO."""
@@ -174,6 +196,10 @@ class Meshrelay(Dialect):
         """GROUP_BROADCAST that wants no answer."""
         return self._frame(1, 113, 0, self._gid + payload)
 
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """DM_SEND, reliable, that wants no answer."""
+        return self._frame(1, 120, 0, bytes((len(user),)) + user.encode() + payload, _RELIABLE)
+
 
 class MeshrelayWebSocket(Meshrelay):
     """The same behind an opening handshake."""
@@ -196,6 +222,18 @@ class Coalesce(Dialect):
         """As long as a line of NATS."""
         return b"MSG g %d\r\n%b\r\n" % (len(payload), payload)
 
+    def receiving(self, users: Sequence[str]) -> list[list[bytes]]:
+        """The number of the pair, from a receiver."""
+        return [[b"<%b" % user[-6:].encode() for user in users]]
+
+    def sending(self, users: Sequence[str]) -> list[list[bytes]]:
+        """The same from the sender; from then on anything."""
+        return [[b">%b" % user[-6:].encode() for user in users]]
+
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """As long as a line of NATS."""
+        return b"MSG %b %d\r\n%b\r\n" % (user.encode(), len(payload), payload)
+
 
 class Nats(Dialect):
     """A subject; answers are asked for by PING."""
@@ -217,7 +255,15 @@ class Nats(Dialect):
 
     def message(self, payload: bytes) -> bytes:
         """PUB."""
-        return b"PUB g %d\r\n%b\r\n" % (len(payload), payload)
+        return self.direct("g", payload)
+
+    def receiving(self, users: Sequence[str]) -> list[list[bytes]]:
+        """SUB to a subject with the name of the user."""
+        return [*self.sign_in(users), [b"SUB %b 1\r\nPING\r\n" % user.encode() for user in users]]
+
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """PUB to that subject."""
+        return b"PUB %b %d\r\n%b\r\n" % (user.encode(), len(payload), payload)
 
 
 class Redis(Dialect):
@@ -239,7 +285,17 @@ class Redis(Dialect):
 
     def message(self, payload: bytes) -> bytes:
         """PUBLISH."""
-        return b"*3\r\n$7\r\nPUBLISH\r\n$1\r\ng\r\n$%d\r\n%b\r\n" % (len(payload), payload)
+        return self.direct("g", payload)
+
+    def receiving(self, users: Sequence[str]) -> list[list[bytes]]:
+        """SUBSCRIBE to a channel with the name of the user."""
+        subscribe = b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%b\r\n"
+        return [*self.sign_in(users), [subscribe % (len(user), user.encode()) for user in users]]
+
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """PUBLISH on that channel."""
+        publish = b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+        return publish % (len(user), user.encode(), len(payload), payload)
 
 
 class Ws(Dialect):
@@ -254,6 +310,18 @@ class Ws(Dialect):
     def message(self, payload: bytes) -> bytes:
         """A binary message."""
         return payload
+
+    def receiving(self, users: Sequence[str]) -> list[list[bytes]]:
+        """With another path messages have an address, and the text is the name of the user."""
+        return [[_UPGRADE.format("/direct").encode()], [_masked(user.encode(), 1) for user in users]]
+
+    def sending(self, users: Sequence[str]) -> list[list[bytes]]:
+        """Likewise."""
+        return self.receiving(users)
+
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """Behind the length of a name, and the name."""
+        return bytes((len(user),)) + user.encode() + payload
 
 
 class SocketIo(Dialect):
@@ -282,9 +350,21 @@ class SocketIo(Dialect):
         """An event without one."""
         return b'42["p","%b"]' % payload
 
+    def receiving(self, users: Sequence[str]) -> list[list[bytes]]:
+        """A room with the name of the user."""
+        return [*self.sign_in(users), [self.written(b'420["name","%b"]' % user.encode()) for user in users]]
+
+    def direct(self, user: str, payload: bytes) -> bytes:
+        """To that room."""
+        return b'42["d","%b","%b"]' % (user.encode(), payload)
+
 
 def dialect_named(name: str, secret: str) -> Dialect:
     """The dialect of a server of `benchmarks.servers`."""
     if re.match("meshrelay", name):
         return MeshrelayWebSocket(secret) if name.endswith("websocket") else Meshrelay(secret)
+    if name == "crossbar":
+        from benchmarks.dialects_more import Crossbar
+
+        return Crossbar()
     return {"coalesce": Coalesce, "nats": Nats, "redis": Redis, "ws": Ws, "socketio": SocketIo}[name]()

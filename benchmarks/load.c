@@ -5,6 +5,8 @@
  * (MSG_TRUNC) and counts them, so that at full speed the load costs less than any server. Late is counted from when
  * a message was due, not from when it was written: a load that waits for the server would hide the server's pauses.
  *
+ * pairs: many casts of one member each, all in one loop. Each sender goes on when its own receiver has what it sent.
+ *
  * talk: many connections that each say the steps of a conversation and wait for the answer to each.
  *
  * Needs Linux 5.11 (epoll_pwait2). load_python.py does the same in Python.
@@ -82,6 +84,9 @@ struct cast_job {
     int is_websocket;
     const uint8_t *ignored;
     uint32_t ignored_bytes;
+    /* In a delivery, before its number: so many bytes are different each time. */
+    uint32_t varying_at;
+    uint32_t varying_bytes;
 };
 
 struct member {
@@ -100,8 +105,9 @@ struct cast {
     struct cast_job job;
     struct cast_figures figures;
     int poll;
+    /* What epoll calls the first member; the publisher comes after the last one. */
+    uint64_t first_index;
     struct member *members;
-    uint8_t *buffer;
     uint8_t *block;
     uint64_t block_at, block_end;
     int is_blocked;
@@ -122,48 +128,52 @@ static uint64_t get_digits(const uint8_t *from) {
     return number;
 }
 
-void cast_free(struct cast *cast) {
-    if (!cast) return;
+static uint8_t read_buffer[READ_BYTES];
+
+static void cast_drop(struct cast *cast) {
     for (uint32_t index = 0; cast->members && index < cast->job.member_count; index++) free(cast->members[index].carry);
-    if (cast->poll >= 0) close(cast->poll);
     free(cast->members);
-    free(cast->buffer);
     free(cast->block);
     free(cast->due);
-    free(cast);
 }
 
-/* Message 0 has been sent and has come everywhere, or is about to; what of it was read already is no more counted. */
-struct cast *cast_new(const struct cast_job *job) {
-    struct cast *cast = calloc(1, sizeof *cast);
-    if (!cast) return NULL;
+/* Message 0 has been sent and has come everywhere, or is about to; what of it was read already is no more counted.
+ * Returns whether there was memory. */
+static int cast_make(struct cast *cast, const struct cast_job *job, int poll, uint64_t first_index) {
     cast->job = *job;
-    cast->poll = epoll_create1(EPOLL_CLOEXEC);
+    cast->poll = poll;
+    cast->first_index = first_index;
     cast->members = calloc(job->member_count, sizeof *cast->members);
-    cast->buffer = malloc(READ_BYTES);
     cast->block = malloc(BLOCK_BYTES);
     cast->due = calloc(DUE_SLOTS, sizeof *cast->due);
-    if (cast->poll < 0 || !cast->members || !cast->buffer || !cast->block || !cast->due ||
-        job->delivery_bytes > MAX_DELIVERY) {
-        cast_free(cast);
-        return NULL;
-    }
+    if (poll < 0 || !cast->members || !cast->block || !cast->due || job->delivery_bytes > MAX_DELIVERY) return 0;
     cast->figures.sent = 1;
     for (uint32_t index = 0; index < job->member_count; index++) {
         struct member *member = &cast->members[index];
         member->socket = job->members[index];
-        member->checks = index % job->check_every == 0;
+        member->checks = job->check_every && index % job->check_every == 0;
         member->next = 1;
         member->carry = malloc(job->delivery_bytes);
-        if (!member->carry) {
-            cast_free(cast);
-            return NULL;
-        }
+        if (!member->carry) return 0;
         cast->figures.bytes += job->delivery_bytes;
-        watch(cast->poll, EPOLL_CTL_ADD, member->socket, EPOLLIN, index);
+        watch(poll, EPOLL_CTL_ADD, member->socket, EPOLLIN, first_index + index);
     }
-    watch(cast->poll, EPOLL_CTL_ADD, job->publisher, EPOLLIN, job->member_count);
-    return cast;
+    watch(poll, EPOLL_CTL_ADD, job->publisher, EPOLLIN, first_index + job->member_count);
+    return 1;
+}
+
+void cast_free(struct cast *cast) {
+    cast_drop(cast);
+    close(cast->poll);
+    free(cast);
+}
+
+struct cast *cast_new(const struct cast_job *job) {
+    struct cast *cast = calloc(1, sizeof *cast);
+    if (!cast) return NULL;
+    if (cast_make(cast, job, epoll_create1(EPOLL_CLOEXEC), 0)) return cast;
+    cast_free(cast);
+    return NULL;
 }
 
 struct cast_figures *cast_figures(struct cast *cast) { return &cast->figures; }
@@ -171,8 +181,10 @@ struct cast_figures *cast_figures(struct cast *cast) { return &cast->figures; }
 static void check_delivery(struct cast *cast, struct member *member, const uint8_t *delivery) {
     const struct cast_job *job = &cast->job;
     uint64_t number = get_digits(delivery + job->delivery_digits_at);
+    uint32_t fixed = job->varying_at + job->varying_bytes;
     uint32_t rest = job->delivery_digits_at + DIGITS;
-    if (number != member->next || memcmp(delivery, job->delivery, job->delivery_digits_at) ||
+    if (number != member->next || memcmp(delivery, job->delivery, job->varying_at) ||
+        memcmp(delivery + fixed, job->delivery + fixed, job->delivery_digits_at - fixed) ||
         memcmp(delivery + rest, job->delivery + rest, job->delivery_bytes - rest))
         cast->figures.wrong++;
     member->next = number + 1;
@@ -237,7 +249,7 @@ static void take_websocket(struct cast *cast, struct member *member, const uint8
 
 static void read_member(struct cast *cast, struct member *member) {
     int is_counted = !member->checks && !cast->job.is_websocket;
-    ssize_t size = recv(member->socket, cast->buffer, READ_BYTES, MSG_DONTWAIT | (is_counted ? MSG_TRUNC : 0));
+    ssize_t size = recv(member->socket, read_buffer, READ_BYTES, MSG_DONTWAIT | (is_counted ? MSG_TRUNC : 0));
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (size <= 0) {
         cast->figures.closed++;
@@ -248,9 +260,9 @@ static void read_member(struct cast *cast, struct member *member) {
     if (is_counted)
         cast->figures.bytes += (uint64_t)size;
     else if (cast->job.is_websocket)
-        take_websocket(cast, member, cast->buffer, (uint64_t)size);
+        take_websocket(cast, member, read_buffer, (uint64_t)size);
     else
-        take_payload(cast, member, cast->buffer, (uint64_t)size);
+        take_payload(cast, member, read_buffer, (uint64_t)size);
 }
 
 static void write_block(struct cast *cast) {
@@ -263,7 +275,7 @@ static void write_block(struct cast *cast) {
     int is_blocked = cast->block_at < cast->block_end;
     if (is_blocked != cast->is_blocked)
         watch(cast->poll, EPOLL_CTL_MOD, cast->job.publisher, EPOLLIN | (is_blocked ? EPOLLOUT : 0),
-              cast->job.member_count);
+              cast->first_index + cast->job.member_count);
     cast->is_blocked = is_blocked;
 }
 
@@ -293,16 +305,31 @@ static uint64_t saturating(const struct cast *cast, uint64_t window) {
     return room >= (window + 3) / 4 ? room : 0;
 }
 
-/* window > 0: at full speed with that many messages on their way; otherwise one each interval_ns; both 0: only read,
- * until everything has come. is_timed: what is sent from now on counts in the histogram. */
-void cast_run(struct cast *cast, uint64_t duration_ns, uint64_t window, uint64_t interval_ns, int is_timed) {
-    static struct epoll_event events[MAX_EVENTS];
-    uint64_t start = now_ns(), end = start + duration_ns, next_due = start;
+static void time_from_now(struct cast *cast, int is_timed) {
     if (is_timed) {
         cast->timed_from = cast->figures.sent;
         cast->timed_to = UINT64_MAX;
     } else if (cast->timed_to == UINT64_MAX)
         cast->timed_to = cast->figures.sent;
+}
+
+/* What the publisher gets is thrown away. Returns whether its connection is there. */
+static int serve_publisher(struct cast *cast, uint32_t events) {
+    if (events & EPOLLOUT) write_block(cast);
+    if (!(events & ~(uint32_t)EPOLLOUT) ||
+        recv(cast->job.publisher, read_buffer, READ_BYTES, MSG_DONTWAIT | MSG_TRUNC) != 0)
+        return 1;
+    cast->figures.closed++;
+    epoll_ctl(cast->poll, EPOLL_CTL_DEL, cast->job.publisher, NULL);
+    return 0;
+}
+
+/* window > 0: at full speed with that many messages on their way; otherwise one each interval_ns; both 0: only read,
+ * until everything has come. is_timed: what is sent from now on counts in the histogram. */
+void cast_run(struct cast *cast, uint64_t duration_ns, uint64_t window, uint64_t interval_ns, int is_timed) {
+    static struct epoll_event events[MAX_EVENTS];
+    uint64_t start = now_ns(), end = start + duration_ns, next_due = start;
+    time_from_now(cast, is_timed);
     for (uint64_t now = start; now < end; now = now_ns()) {
         if (!window && !interval_ns && !cast->is_blocked && cast->figures.bytes >= wanted_bytes(cast)) return;
         uint64_t wait = end - now < 20000000u ? end - now : 20000000u;
@@ -322,17 +349,81 @@ void cast_run(struct cast *cast, uint64_t duration_ns, uint64_t window, uint64_t
         int count = wait_events(cast->poll, events, wait);
         for (int index = 0; index < count; index++) {
             uint64_t which = events[index].data.u64;
-            if (which < cast->job.member_count) {
+            if (which < cast->job.member_count)
                 read_member(cast, &cast->members[which]);
-                continue;
-            }
-            if (events[index].events & EPOLLOUT) write_block(cast);
-            if (events[index].events & ~(uint32_t)EPOLLOUT &&
-                recv(cast->job.publisher, cast->buffer, READ_BYTES, MSG_DONTWAIT | MSG_TRUNC) == 0) {
-                cast->figures.closed++;
-                epoll_ctl(cast->poll, EPOLL_CTL_DEL, cast->job.publisher, NULL);
+            else if (!serve_publisher(cast, events[index].events))
                 return;
-            }
+        }
+    }
+}
+
+/* Pairs: the sender is the publisher of a cast, the receiver its only member. */
+
+struct pairs {
+    int poll;
+    uint32_t count;
+    struct cast *casts;
+};
+
+void pairs_free(struct pairs *pairs) {
+    for (uint32_t index = 0; pairs->casts && index < pairs->count; index++) cast_drop(&pairs->casts[index]);
+    close(pairs->poll);
+    free(pairs->casts);
+    free(pairs);
+}
+
+struct pairs *pairs_new(const struct cast_job *jobs, uint32_t count) {
+    struct pairs *pairs = calloc(1, sizeof *pairs);
+    if (!pairs) return NULL;
+    pairs->poll = epoll_create1(EPOLL_CLOEXEC);
+    pairs->casts = calloc(count, sizeof *pairs->casts);
+    /* Two to each, as each has one member and one publisher. */
+    while (pairs->casts && pairs->count < count) {
+        uint32_t index = pairs->count++;
+        if (!cast_make(&pairs->casts[index], &jobs[index], pairs->poll, 2 * (uint64_t)index)) break;
+        if (pairs->count == count) return pairs;
+    }
+    pairs_free(pairs);
+    return NULL;
+}
+
+struct cast_figures *pairs_figures(struct pairs *pairs, uint32_t index) { return &pairs->casts[index].figures; }
+
+static void send_within(struct cast *cast, uint64_t window) {
+    uint64_t count = window && !cast->is_blocked ? saturating(cast, window) : 0;
+    if (!count) return;
+    if (cast->timed_to == UINT64_MAX) {
+        uint64_t now = now_ns();
+        for (uint64_t index = 0; index < count; index++) cast->due[(cast->figures.sent + index) % DUE_SLOTS] = now;
+    }
+    publish(cast, count);
+}
+
+static int have_all(const struct pairs *pairs) {
+    for (uint32_t index = 0; index < pairs->count; index++)
+        if (pairs->casts[index].is_blocked || pairs->casts[index].figures.bytes < wanted_bytes(&pairs->casts[index]))
+            return 0;
+    return 1;
+}
+
+/* window > 0: each pair has that many messages on their way; 0: only read, until everything has come. is_timed: what is
+ * sent from now on counts in the histogram, from when it is written: its sender had nothing else on the way. */
+void pairs_run(struct pairs *pairs, uint64_t duration_ns, uint64_t window, int is_timed) {
+    static struct epoll_event events[MAX_EVENTS];
+    uint64_t end = now_ns() + duration_ns;
+    for (uint32_t index = 0; index < pairs->count; index++) {
+        time_from_now(&pairs->casts[index], is_timed);
+        send_within(&pairs->casts[index], window);
+    }
+    for (uint64_t now = now_ns(); now < end && (window || !have_all(pairs)); now = now_ns()) {
+        int count = wait_events(pairs->poll, events, end - now < 20000000u ? end - now : 20000000u);
+        for (int index = 0; index < count; index++) {
+            struct cast *cast = &pairs->casts[events[index].data.u64 / 2];
+            if (events[index].data.u64 % 2 == 0)
+                read_member(cast, cast->members);
+            else
+                serve_publisher(cast, events[index].events);
+            send_within(cast, window);
         }
     }
 }

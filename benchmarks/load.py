@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ USERS = 2000
 OPEN_SECONDS = 60.0
 DRAIN_SECONDS = 5.0
 
-#: One of so many members checks every byte where as much is sent as is taken.
+#: One of so many members or receivers checks every byte where as much is sent as is taken.
 CHECK_EVERY = 16
 
 #: A server that delivers less than this part of what was due is behind.
@@ -94,6 +95,12 @@ def _is_closed(number: int) -> bool:
         return True
 
 
+def _sums(parts: Sequence[tuple[int, int, int, int]]) -> tuple[int, int, int, int]:
+    """Sent, bytes, wrong and closed of all."""
+    sent, came, wrong, closed = map(sum, zip(*parts, strict=True))
+    return sent, came, wrong, closed
+
+
 def _names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number:06}" for number in range(count)]
 
@@ -143,11 +150,7 @@ class Load:
         others = self.open(steps, members - 1) if members > 1 else []
         message, digits_at, mask = self.dialect.published()
         publisher.sendall(message)
-        delivery = read_quiet(first)
-        if self.dialect.is_websocket:
-            delivery = strip_websocket(delivery)
-        while self.dialect.ignored and delivery.startswith(self.dialect.ignored):
-            delivery = delivery[len(self.dialect.ignored) :]
+        delivery = self._learn_delivery(first)
         for number in others:
             with socket.socket(fileno=os.dup(number)) as other:
                 self._read_first(other, len(delivery))
@@ -164,11 +167,21 @@ class Load:
                 delivery_digits_at=delivery.index(b"x" * (MESSAGE_BYTES - 16)) - 16,
                 is_websocket=self.dialect.is_websocket,
                 ignored=self.dialect.ignored,
+                varying=self.dialect.varying,
             )
         )
-        return self._run_cast(cast, members, len(delivery))
+        how = {"window": job.get("window", 0), "per_second": job.get("per_second", 0)}
+        return self._run(cast, how, is_paced, members, len(delivery))
 
-    def _read_first(self, other: socket.socket, size: int) -> None:
+    def _learn_delivery(self, first: socket.socket) -> bytes:
+        delivery = read_quiet(first)
+        if self.dialect.is_websocket:
+            delivery = strip_websocket(delivery)
+        while self.dialect.ignored and delivery.startswith(self.dialect.ignored):
+            delivery = delivery[len(self.dialect.ignored) :]
+        return delivery
+
+    def _read_first(self, other: socket.socket, size: int) -> bytes:
         # A message of which the length is known: no waiting until it is quiet.
         other.settimeout(DRAIN_SECONDS)
         wanted = size + ((2 if size < 126 else 4) if self.dialect.is_websocket else 0)
@@ -178,35 +191,83 @@ class Load:
             if self.dialect.ignored:
                 data = data.removeprefix(self.dialect.ignored)
         other.setblocking(False)
+        return data[-size:]
 
-    def _run_cast(self, cast: Any, members: int, delivery_bytes: int) -> dict[str, Any]:
-        job = self.job
-        how = {"window": job.get("window", 0), "per_second": job.get("per_second", 0)}
-        one = members * delivery_bytes
-        cast.run(job["warm_seconds"], **how)
-        before, watch = cast.figures, Watch(self.server)
-        cast.run(job["seconds"], **how, is_timed=bool(how["per_second"]))
+    def _run(
+        self, load: Any, how: dict[str, float], is_timed: bool, members: int, delivery_bytes: int
+    ) -> dict[str, Any]:
+        load.run(self.job["warm_seconds"], **how)
+        before, watch = _sums(load.parts), Watch(self.server)
+        load.run(self.job["seconds"], **how, is_timed=is_timed)
         seconds, server, busy = watch.stop()
-        after = cast.figures
+        after = _sums(load.parts)
         delivered = (after[1] - before[1]) / delivery_bytes
-        cast.run(DRAIN_SECONDS)
-        sent, came, wrong, closed = cast.figures
-        missing = sent * one - came
-        histogram = cast.histogram
+        load.run(DRAIN_SECONDS)
+        # Of each pair: what one has too much must not hide what another one lacks.
+        lacking = [sent * members * delivery_bytes - came for sent, came, _, _ in load.parts]
+        _, _, wrong, closed = _sums(load.parts)
+        histogram = load.histogram
         return {
             "deliveries_per_second": delivered / seconds,
             "sent_per_second": (after[0] - before[0]) / seconds,
             "server_us": 1e6 * server / max(1.0, delivered),
             **busy,
             # A server that falls behind may still have it. NATS' own PINGs are counted where only bytes are.
-            "missing_deliveries": max(0, round(missing / delivery_bytes)),
-            "surplus_bytes": max(0, -missing),
+            "missing_deliveries": sum(max(0, round(missing / delivery_bytes)) for missing in lacking),
+            "surplus_bytes": sum(max(0, -missing) for missing in lacking),
             "wrong": wrong,
             "closed": closed,
             "is_sustained": delivered >= SUSTAINED * (after[0] - before[0]) * members,
             "p50_ms": percentile(histogram, 0.5),
             "p99_ms": percentile(histogram, 0.99),
         }
+
+    def pairs(self) -> dict[str, Any]:
+        """Direct messages: ``pairs``, ``window`` on their way of each, ``warm_seconds``, ``seconds``.
+
+        With one on its way each is timed, and all receivers check.
+        """
+        count, window = self.job["pairs"], self.job["window"]
+        receivers, senders = _names("r", count), _names("s", count)
+        # The receivers first: what is sent has to find them.
+        receiving = self._open_all(self.dialect.receiving(receivers), count)
+        sending = self._open_all(self.dialect.sending(senders), count)
+        learned = b""
+        jobs = []
+        # The last pair shows what a delivery looks like, the others' differ from it in the names alone.
+        for index in reversed(range(count)):
+            message, digits_at, mask = self.dialect.directed(receivers[index])
+            sending[index].sendall(message)
+            learned = learned or self._learn_delivery(receiving[index])
+            delivery = learned.replace(receivers[-1].encode(), receivers[index].encode())
+            delivery = delivery.replace(senders[-1].encode(), senders[index].encode())
+            if index < count - 1:
+                came = self._read_first(receiving[index], len(delivery))
+                begin, size = self.dialect.varying
+                same = came[:begin] + delivery[begin : begin + size] + came[begin + size :]
+                assert same == delivery, f"{came!r} instead of {delivery!r}"
+            jobs.append(
+                CastJob(
+                    publisher=sending[index].fileno(),
+                    members=[receiving[index].fileno()],
+                    check_every=int(window == 1 or index % CHECK_EVERY == 0),
+                    message=message,
+                    digits_at=digits_at,
+                    digit_mask=mask,
+                    delivery=delivery,
+                    delivery_digits_at=delivery.index(b"x" * (MESSAGE_BYTES - 16)) - 16,
+                    is_websocket=self.dialect.is_websocket,
+                    ignored=self.dialect.ignored,
+                    varying=self.dialect.varying,
+                )
+            )
+        return self._run(self.kind.Pairs(jobs), {"window": window}, window == 1, 1, len(learned))
+
+    def _open_all(self, steps: list[list[bytes]], count: int) -> list[socket.socket]:
+        # The last one alone, to learn, then the others.
+        last, learned = self.dialect.rehearse(self.port, steps, count - 1)
+        others = self.open(learned, count - 1) if count > 1 else []
+        return [*(socket.socket(fileno=number) for number in others), last]
 
     def sign_ins(self) -> dict[str, Any]:
         """Connect, sign in, leave, over and over: ``seconds``."""
@@ -270,7 +331,13 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.alarm(int(job["limit_seconds"]))
     load = Load(job)
-    modes = {"cast": load.cast, "sign_ins": load.sign_ins, "joins": load.joins, "idle": load.idle}
+    modes = {
+        "cast": load.cast,
+        "pairs": load.pairs,
+        "sign_ins": load.sign_ins,
+        "joins": load.joins,
+        "idle": load.idle,
+    }
     return modes[job["mode"]]()
 
 

@@ -16,11 +16,11 @@ HISTOGRAM_BITS = 5
 
 @dataclass(frozen=True)
 class CastJob:
-    """One publisher, many members, all signed in and joined, and message 0 is on its way.
+    """One publisher, many members, all signed in and joined, and message 0 is on its way. Of a pair: one member.
 
     :ivar publisher: descriptor of its socket.
     :ivar members: descriptors of theirs.
-    :ivar check_every: each of so many members checks every byte, the others count.
+    :ivar check_every: each of so many members checks every byte, the others count; 0 = all count.
     :ivar message: what the publisher writes for one message, masked where its protocol wants that.
     :ivar digits_at: where the number stands in it.
     :ivar digit_mask: 16 bytes to XOR the digits with.
@@ -28,6 +28,7 @@ class CastJob:
     :ivar delivery_digits_at: where the number stands in it.
     :ivar is_websocket: members strip the headers of WebSocket messages.
     :ivar ignored: what a server may say between deliveries.
+    :ivar varying: where a delivery has bytes, before the number, that differ each time, and how many.
     """
 
     publisher: int
@@ -40,6 +41,7 @@ class CastJob:
     delivery_digits_at: int
     is_websocket: bool
     ignored: bytes
+    varying: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

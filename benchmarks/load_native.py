@@ -6,6 +6,7 @@ Each class has the methods of its twin in `load_python`.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,13 +15,17 @@ from cffi import FFI  # type: ignore[import-untyped]
 from benchmarks.built import HERE, build
 from benchmarks.load_job import DIGITS, CastJob, TalkJob
 
-__all__ = ["Cast", "Talk"]
+__all__ = ["Cast", "Pairs", "Talk"]
 
 _FUNCTIONS = """
 struct cast *cast_new(const struct cast_job *job);
 struct cast_figures *cast_figures(struct cast *cast);
 void cast_run(struct cast *cast, uint64_t duration_ns, uint64_t window, uint64_t interval_ns, int is_timed);
 void cast_free(struct cast *cast);
+struct pairs *pairs_new(const struct cast_job *jobs, uint32_t count);
+struct cast_figures *pairs_figures(struct pairs *pairs, uint32_t index);
+void pairs_run(struct pairs *pairs, uint64_t duration_ns, uint64_t window, int is_timed);
+void pairs_free(struct pairs *pairs);
 struct talk *talk_new(const struct talk_job *job);
 void talk_run(struct talk *talk, uint64_t duration_ns);
 uint64_t talk_completed(const struct talk *talk);
@@ -43,28 +48,31 @@ def _library() -> tuple[FFI, Any]:
     return ffi, ffi.dlopen(str(build("load.c", is_library=True)))
 
 
+def _tell(ffi: FFI, told: Any, job: CastJob) -> list[Any]:
+    """Fill in a ``struct cast_job``.
+
+    :returns: what it points to; cffi keeps nothing of that alive.
+    """
+    members, message = ffi.new("int[]", list(job.members)), ffi.new("uint8_t[]", job.message)
+    delivery, ignored = ffi.new("uint8_t[]", job.delivery), ffi.new("uint8_t[]", job.ignored)
+    told.publisher = job.publisher
+    told.members, told.member_count, told.check_every = members, len(job.members), job.check_every
+    told.message, told.message_bytes, told.message_digits_at = message, len(job.message), job.digits_at
+    told.digit_mask = list(job.digit_mask[:DIGITS])
+    told.delivery, told.delivery_bytes = delivery, len(job.delivery)
+    told.delivery_digits_at, told.is_websocket = job.delivery_digits_at, job.is_websocket
+    told.ignored, told.ignored_bytes = ignored, len(job.ignored)
+    told.varying_at, told.varying_bytes = job.varying
+    return [members, message, delivery, ignored]
+
+
 class Cast:
     """One publisher and its members, see `CastJob`."""
 
     def __init__(self, job: CastJob) -> None:
         self._ffi, self._c = _library()
-        new = self._ffi.new
-        # cffi keeps nothing alive that a struct points to.
-        self._kept = [
-            new("int[]", list(job.members)),
-            new("uint8_t[]", job.message),
-            new("uint8_t[]", job.delivery),
-            new("uint8_t[]", job.ignored),
-        ]
-        members, message, delivery, ignored = self._kept
-        told = new("struct cast_job *")
-        told.publisher = job.publisher
-        told.members, told.member_count, told.check_every = members, len(job.members), job.check_every
-        told.message, told.message_bytes, told.message_digits_at = message, len(job.message), job.digits_at
-        told.digit_mask = list(job.digit_mask[:DIGITS])
-        told.delivery, told.delivery_bytes = delivery, len(job.delivery)
-        told.delivery_digits_at, told.is_websocket = job.delivery_digits_at, job.is_websocket
-        told.ignored, told.ignored_bytes = ignored, len(job.ignored)
+        told = self._ffi.new("struct cast_job *")
+        self._kept = _tell(self._ffi, told, job)
         self._cast = self._c.cast_new(told)
         if self._cast == self._ffi.NULL:
             raise MemoryError("the load")
@@ -82,6 +90,11 @@ class Cast:
         return figures.sent, figures.bytes, figures.wrong, figures.closed
 
     @property
+    def parts(self) -> list[tuple[int, int, int, int]]:
+        """The figures, as `Pairs` has them."""
+        return [self.figures]
+
+    @property
     def histogram(self) -> list[int]:
         """Times from due to read, for `percentile`."""
         return list(self._figures.histogram)
@@ -89,6 +102,37 @@ class Cast:
     def close(self) -> None:
         """Free what it has; the sockets stay."""
         self._c.cast_free(self._cast)
+
+
+class Pairs:
+    """Senders, each with one receiver: casts of one member each, in one loop."""
+
+    def __init__(self, jobs: Sequence[CastJob]) -> None:
+        self._ffi, self._c = _library()
+        told = self._ffi.new("struct cast_job[]", len(jobs))
+        self._kept = [_tell(self._ffi, one, job) for one, job in zip(told, jobs, strict=True)]
+        self._pairs = self._c.pairs_new(told, len(jobs))
+        if self._pairs == self._ffi.NULL:
+            raise MemoryError("the load")
+        self._figures = [self._c.pairs_figures(self._pairs, index) for index in range(len(jobs))]
+
+    def run(self, seconds: float, window: int = 0, is_timed: bool = False) -> None:
+        """Send for a time, each pair within its window; without one read until all has come."""
+        self._c.pairs_run(self._pairs, int(seconds * 1e9), window, is_timed)
+
+    @property
+    def parts(self) -> list[tuple[int, int, int, int]]:
+        """Of each pair: messages sent, bytes of deliveries that came, wrong deliveries, closed connections."""
+        return [(figures.sent, figures.bytes, figures.wrong, figures.closed) for figures in self._figures]
+
+    @property
+    def histogram(self) -> list[int]:
+        """Times from written to read of all pairs that check, for `percentile`."""
+        return [sum(slot) for slot in zip(*(figures.histogram for figures in self._figures), strict=True)]
+
+    def close(self) -> None:
+        """Free what it has; the sockets stay."""
+        self._c.pairs_free(self._pairs)
 
 
 class Talk:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks.load_job import DIGITS, HISTOGRAM_BITS, CastJob, TalkJob
 
-__all__ = ["Cast", "Talk", "slot_of"]
+__all__ = ["Cast", "Pairs", "Talk", "slot_of"]
 
 READ_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 16
@@ -33,7 +33,7 @@ class _Member:
         self.socket = socket.socket(fileno=job.members[number])
         self.socket.setblocking(False)
         self.next = 1
-        self._checks = number % job.check_every == 0
+        self._checks = bool(job.check_every) and number % job.check_every == 0
         self._job = job
         self._raw = b""
         self._held = b""
@@ -78,14 +78,17 @@ class _Member:
 
 
 class Cast:
-    """One publisher and its members, see `CastJob`."""
+    """One publisher and its members, see `CastJob`.
 
-    def __init__(self, job: CastJob) -> None:
+    :param poll: of several casts in one loop.
+    """
+
+    def __init__(self, job: CastJob, poll: select.epoll | None = None) -> None:
         self._job = job
         self._publisher = socket.socket(fileno=job.publisher)
         self._publisher.setblocking(False)
         self._members = {number: _Member(job, index) for index, number in enumerate(job.members)}
-        self._poll = select.epoll()
+        self._poll = poll or select.epoll()
         for number in (*job.members, job.publisher):
             self._poll.register(number, select.EPOLLIN)
         self._sent, self._wrong, self._closed = 1, 0, 0
@@ -100,19 +103,22 @@ class Cast:
         """Messages sent, bytes of deliveries that came, wrong deliveries, closed connections."""
         return self._sent, self._bytes, self._wrong, self._closed
 
+    @property
+    def parts(self) -> list[tuple[int, int, int, int]]:
+        """The figures, as `Pairs` has them."""
+        return [self.figures]
+
     def run(self, seconds: float, window: int = 0, per_second: float = 0, is_timed: bool = False) -> None:
         """Publish for a time: at full speed within a window, or at a rate; with neither, read until all has come."""
         self._is_timed = is_timed
         start = now = time.monotonic_ns()
         end, paced = start + int(seconds * 1e9), 0
-        one = len(self._members) * len(self._job.delivery)
         while now < end:
-            if not window and not per_second and not self._rest and self._bytes >= self._sent * one:
+            if not window and not per_second and self.has_all:
                 return
             wait = 0.02
             if not self._rest:
-                room = max(0, window - (self._sent - self._bytes // one)) if window else 0
-                count = room if room >= (window + 3) // 4 else 0
+                count = self._room(window)
                 if per_second:
                     paced, count = self._pace(start, paced, per_second, now)
                     wait = min(wait, max(0.0, (start + paced * 1e9 / per_second - now) / 1e9))
@@ -120,14 +126,43 @@ class Cast:
                 if count and not self._rest:
                     wait = 0.0
             for number, events in self._poll.poll(min(wait, (end - now) / 1e9)):
-                if number == self._job.publisher:
-                    self._write()
-                    if events & ~select.EPOLLOUT and not self._publisher.recv(READ_BYTES):
-                        self._closed += 1
-                        return
-                else:
-                    self._read(self._members[number])
+                if not self.serve(number, events):
+                    return
             now = time.monotonic_ns()
+
+    def serve(self, number: int, events: int) -> bool:
+        """Do what epoll has told of a socket.
+
+        :returns: whether the publisher is still connected.
+        """
+        if number != self._job.publisher:
+            self._read(self._members[number])
+            return True
+        self._write()
+        if events & ~select.EPOLLOUT and not self._publisher.recv(READ_BYTES):
+            self._closed += 1
+            self._poll.unregister(number)
+            return False
+        return True
+
+    def send_within(self, window: int, is_timed: bool) -> None:
+        """Send what the window has room for; when timed, what is sent from now on counts in the histogram."""
+        count = 0 if self._rest else self._room(window)
+        if count:
+            if is_timed:
+                self._due.update(dict.fromkeys(range(self._sent, self._sent + count), time.monotonic_ns()))
+            self._publish(count)
+
+    @property
+    def has_all(self) -> bool:
+        """Everything that was to be sent has been sent and has come."""
+        return not self._rest and self._bytes >= self._sent * len(self._members) * len(self._job.delivery)
+
+    def _room(self, window: int) -> int:
+        came = self._bytes // (len(self._members) * len(self._job.delivery))
+        room = max(0, window - max(0, self._sent - came))
+        # At full speed a quarter of the window at a time, as fewer would be written one by one.
+        return room if room >= (window + 3) // 4 else 0
 
     def _pace(self, start: int, paced: int, per_second: float, now: int) -> tuple[int, int]:
         count = 0
@@ -170,7 +205,9 @@ class Cast:
             number = int(delivery[begin : begin + DIGITS], 16)
             rest = begin + DIGITS
             expected = self._job.delivery
-            if number != member.next or delivery[:begin] != expected[:begin] or delivery[rest:] != expected[rest:]:
+            at, size = self._job.varying
+            parts = (slice(at), slice(at + size, begin), slice(rest, None))
+            if number != member.next or any(delivery[part] != expected[part] for part in parts):
                 self._wrong += 1
             member.next = number + 1
             if number in self._due:
@@ -184,6 +221,45 @@ class Cast:
         self._publisher.detach()
         for member in self._members.values():
             member.socket.detach()
+
+
+class Pairs:
+    """Senders, each with one receiver: casts of one member each, in one loop."""
+
+    def __init__(self, jobs: Sequence[CastJob]) -> None:
+        self._poll = select.epoll()
+        self._casts = [Cast(job, self._poll) for job in jobs]
+        self._of = {
+            number: cast
+            for job, cast in zip(jobs, self._casts, strict=True)
+            for number in (job.publisher, *job.members)
+        }
+
+    def run(self, seconds: float, window: int = 0, is_timed: bool = False) -> None:
+        """Send for a time, each pair within its window; without one read until all has come."""
+        end = time.monotonic() + seconds
+        for cast in self._casts:
+            cast.send_within(window, is_timed)
+        while (left := end - time.monotonic()) > 0 and (window or not all(cast.has_all for cast in self._casts)):
+            for number, events in self._poll.poll(min(0.02, left)):
+                cast = self._of[number]
+                cast.serve(number, events)
+                cast.send_within(window, is_timed)
+
+    @property
+    def parts(self) -> list[tuple[int, int, int, int]]:
+        """Of each pair: messages sent, bytes of deliveries that came, wrong deliveries, closed connections."""
+        return [cast.figures for cast in self._casts]
+
+    @property
+    def histogram(self) -> list[int]:
+        """Times from written to read of all pairs that check, for `percentile`."""
+        return [sum(slot) for slot in zip(*(cast.histogram for cast in self._casts), strict=True)]
+
+    def close(self) -> None:
+        """Free what it has; the sockets stay."""
+        for cast in self._casts:
+            cast.close()
 
 
 class _Line:

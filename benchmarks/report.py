@@ -102,6 +102,7 @@ _COLORS = {
     "coalesce": "#777777",
     "nats": "#3d5a98",
     "redis": "#c1440e",
+    "crossbar": "#b08fc7",
     "ws": "#8a6d3b",
     "socketio": "#444444",
 }

@@ -23,7 +23,7 @@ import time
 from typing import Any
 
 from benchmarks import report
-from benchmarks.built import HERE, build, install_node_packages
+from benchmarks.built import CROSSBAR_VERSION, HERE, build, cache_directory, install_crossbar, install_node_packages
 from benchmarks.machine import machine
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SECRET, SERVER_CPU, SERVERS, Missing, on_processor
@@ -135,6 +135,8 @@ def versions() -> dict[str, str]:
         except (OSError, subprocess.SubprocessError):
             continue
     wanted = json.loads((HERE / "peers" / "package.json").read_text())
+    if (cache_directory() / f"crossbar-{CROSSBAR_VERSION}" / "installed").exists():
+        found["Crossbar.io"] = CROSSBAR_VERSION
     return {**found, **wanted["dependencies"]}
 
 
@@ -153,6 +155,11 @@ def prepare(servers: list[str]) -> bool:
             install_node_packages()
         except (OSError, subprocess.SubprocessError) as error:
             print(f"no packages of Node: {error}", file=sys.stderr)
+    if "crossbar" in servers:
+        try:
+            install_crossbar()
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"no Crossbar.io: {error}", file=sys.stderr)
     return is_python
 
 

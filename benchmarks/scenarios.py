@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["SCENARIOS", "Metric", "Scenario"]
 
-ALL = ("meshrelay_tcp", "coalesce", "nats", "redis", "meshrelay_websocket", "ws", "socketio")
+ALL = ("meshrelay_tcp", "coalesce", "nats", "redis", "crossbar", "meshrelay_websocket", "ws", "socketio")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ SERVER_BUSY = Metric("server_busy", "server busy", ".0%", False)
 LOAD_BUSY = Metric("load_busy", "load busy", ".0%", False)
 P50 = Metric("p50_ms", "p50, ms", ".2f", False)
 P99 = Metric("p99_ms", "p99, ms", ".2f", False)
+
+_SATURATED = (RATE, COST, SERVER_BUSY, LOAD_BUSY)
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,19 @@ def _saturated(members: int, window: int) -> Scenario:
     return Scenario(
         f"Fan-out as fast as it is taken, {members:,} members, at most {window:,} messages on their way",
         {"mode": "cast", "members": members, "window": window, "warm_seconds": 1.5, "seconds": 3.5},
-        (RATE, COST, SERVER_BUSY, LOAD_BUSY),
+        _SATURATED,
         quick={"warm_seconds": 0.5, "seconds": 1.0},
+    )
+
+
+def _pairs(pairs: int, window: int, metrics: tuple[Metric, ...]) -> Scenario:
+    who = "1 pair" if pairs == 1 else f"{pairs} pairs"
+    how = f"at most {window} messages of each on their way" if window > 1 else "one message of each on its way"
+    return Scenario(
+        f"Direct messages, {who}, {how}",
+        {"mode": "pairs", "pairs": pairs, "window": window, "warm_seconds": 1.5, "seconds": 3.5},
+        metrics,
+        quick={"warm_seconds": 0.5, "seconds": 1.5},
     )
 
 
@@ -83,6 +96,9 @@ SCENARIOS: dict[str, Scenario] = {
     "fanout1000": _saturated(1000, 256),
     "paced": _paced("Fan-out at 100 messages a second to 1,000 members", 100, (P50, P99, COST, RATE, LOAD_BUSY)),
     "hot": _paced("Fan-out at 1,000 messages a second to 1,000 members", 1000, (RATE, P50, P99, COST, LOAD_BUSY)),
+    "pairs1": _pairs(1, 32, _SATURATED),
+    "pairs100": _pairs(100, 32, _SATURATED),
+    "pairs100_one": _pairs(100, 1, (RATE, P50, P99, COST, SERVER_BUSY, LOAD_BUSY)),
     "signins": Scenario(
         "Sign-ins: connect, sign in, leave; 256 at once",
         {"mode": "sign_ins", **_TALK},
@@ -93,7 +109,7 @@ SCENARIOS: dict[str, Scenario] = {
         "Joins: join and leave one group, the two together counted as one; 256 clients at once",
         {"mode": "joins", **_TALK},
         (_PER_SECOND, COST, LOAD_BUSY),
-        servers=("meshrelay_tcp", "nats", "redis", "meshrelay_websocket", "socketio"),
+        servers=("meshrelay_tcp", "nats", "redis", "crossbar", "meshrelay_websocket", "socketio"),
         quick=_QUICK_TALK,
     ),
     "idle": Scenario(
@@ -101,7 +117,7 @@ SCENARIOS: dict[str, Scenario] = {
         # More than the 25 seconds after which a node asks a silent client.
         {"mode": "idle", "clients": 10_000, "warm_seconds": 0, "seconds": 27.0},
         (Metric("kib_each", "KiB each", ".1f", False), Metric("server_busy", "of a core", ".1%", False)),
-        servers=("meshrelay_tcp", "nats", "redis", "meshrelay_websocket", "ws", "socketio"),
+        servers=("meshrelay_tcp", "nats", "redis", "crossbar", "meshrelay_websocket", "ws", "socketio"),
         quick={"clients": 4_000, "seconds": 2.0},
         max_runs=2,
     ),

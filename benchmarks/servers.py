@@ -6,8 +6,10 @@ except for what the benchmark has no use for (files on disk, packets that would 
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -20,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.built import build, install_node_packages
+from benchmarks.built import build, install_crossbar, install_node_packages
 from tests.integration.daemon import Daemon
 
 __all__ = ["SERVERS", "SERVER_CPU", "Missing", "Server", "on_processor"]
@@ -88,6 +90,25 @@ def _node(program: str) -> Callable[[str, int], list[str]]:
             raise Missing("npm could not install it") from error
 
     return command
+
+
+def _crossbar(directory: str, port: int) -> list[str]:
+    try:
+        program = install_crossbar()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Missing("pip could not install crossbar") from error
+    everything = {"uri": "", "match": "prefix", "allow": {"publish": True, "subscribe": True}}
+    transport = {
+        "type": "rawsocket",
+        "endpoint": {"type": "tcp", "interface": "127.0.0.1", "port": port, "backlog": 1024},
+        "serializers": ["msgpack"],
+        "auth": {"anonymous": {"type": "static", "role": "anonymous"}},
+    }
+    realm = {"name": "realm1", "roles": [{"name": "anonymous", "permissions": [everything]}]}
+    node = {"version": 2, "workers": [{"type": "router", "realms": [realm], "transports": [transport]}]}
+    (Path(directory) / "config.json").write_text(json.dumps(node))
+    # It would else write several lines for every client that comes or goes.
+    return [str(program), "start", "--cbdir", directory, "--loglevel", "warn"]
 
 
 class Server:
@@ -191,12 +212,43 @@ class _Peer(Server):
         self._stop()
 
 
+class _Crossbar(_Peer):
+    """A node of two processes: one controls, and the one that routes is measured."""
+
+    def __init__(self) -> None:
+        super().__init__(_crossbar)
+
+    def __enter__(self) -> Server:
+        super().__enter__()
+        self.pid = self._workers()[0]
+        # It does not raise the limit itself.
+        hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        return self
+
+    def _workers(self) -> list[int]:
+        assert self._process is not None
+        pid = self._process.pid
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            # It has ended by itself.
+            return []
+
+    def _stop(self) -> None:
+        # Killed alone, the controlling process would leave the other one.
+        for pid in self._workers():
+            os.kill(pid, signal.SIGKILL)
+        super()._stop()
+
+
 #: Name of the dialect -> (name for people, what starts it).
 SERVERS: dict[str, tuple[str, Callable[[], Server]]] = {
     "meshrelay_tcp": ("meshrelay, TCP", lambda: _Meshrelay("tcp")),
     "coalesce": ("C server that coalesces", lambda: _Peer(_coalesce)),
     "nats": ("nats-server", lambda: _Peer(_nats)),
     "redis": ("redis pub/sub", lambda: _Peer(_redis)),
+    "crossbar": ("Crossbar.io (WAMP)", _Crossbar),
     "meshrelay_websocket": ("meshrelay, WebSocket", lambda: _Meshrelay("websocket")),
     "ws": ("ws (Node)", lambda: _Peer(_node("ws.js"))),
     "socketio": ("socket.io (Node)", lambda: _Peer(_node("socketio.js"))),

@@ -7,7 +7,7 @@ import socket
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.load_job import DIGITS, CastJob
-from benchmarks.load_python import Cast
+from benchmarks.load_python import Cast, Pairs
 from meshrelay.wire.websocket import encode_message
 
 
@@ -90,3 +90,70 @@ class CastTests(SynchronousTestCase):
         self.to_member.close()
         cast.run(0.01)
         self.assertEqual(cast.figures[3], 1)
+
+
+class PairsTests(SynchronousTestCase):
+    """Two pairs; the test is the server."""
+
+    def setUp(self) -> None:
+        """A load whose pairs have had message 0; the second receiver counts only."""
+        self.senders: list[socket.socket] = []
+        self.receivers: list[socket.socket] = []
+        jobs = []
+        for check_every in (1, 0):
+            sender, from_sender = socket.socketpair()
+            receiver, to_receiver = socket.socketpair()
+            for end in (sender, from_sender, receiver, to_receiver):
+                self.addCleanup(end.close)
+            from_sender.settimeout(1)
+            self.senders.append(from_sender)
+            self.receivers.append(to_receiver)
+            jobs.append(
+                CastJob(
+                    publisher=sender.fileno(),
+                    members=[receiver.fileno()],
+                    check_every=check_every,
+                    message=b"PUB " + bytes(DIGITS),
+                    digits_at=4,
+                    digit_mask=bytes(DIGITS),
+                    delivery=_delivery(0),
+                    delivery_digits_at=4,
+                    is_websocket=False,
+                    ignored=b"",
+                )
+            )
+        self.pairs = Pairs(jobs)
+        self.addCleanup(self.pairs.close)
+
+    def test_own_window(self) -> None:
+        """A sender goes on when its own receiver has what was sent, whatever the others wait for."""
+        self.pairs.run(0.01, window=1)
+        self.receivers[1].send(_delivery(1))
+        self.pairs.run(0.01, window=1)
+        sent = [sender.recv(1000) for sender in self.senders]
+        self.assertEqual(sent, [b"PUB %016x" % 1, b"PUB %016x" % 1 + b"PUB %016x" % 2])
+
+    def test_counts_each(self) -> None:
+        """What one pair has too much does not make up for what another one lacks."""
+        self.pairs.run(0.01, window=1)
+        self.receivers[1].send(_delivery(1) + _delivery(1))
+        self.pairs.run(0.01)
+        size = len(_delivery(0))
+        self.assertEqual(self.pairs.parts, [(2, size, 0, 0), (2, 3 * size, 0, 0)])
+
+    def test_finds_wrong(self) -> None:
+        """A receiver that checks finds a message that it has had."""
+        self.pairs.run(0.01, window=4)
+        self.receivers[0].send(_delivery(1) + _delivery(1))
+        self.pairs.run(0.01)
+        self.assertEqual([part[2] for part in self.pairs.parts], [1, 0])
+
+    def test_times(self) -> None:
+        """What is sent from the beginning of a timed run on is timed, and nothing that was sent before."""
+        self.pairs.run(0.005, window=1)
+        self.receivers[0].send(_delivery(1))
+        self.pairs.run(0.005, window=1, is_timed=True)
+        self.assertEqual(sum(self.pairs.histogram), 0)
+        self.receivers[0].send(_delivery(2))
+        self.pairs.run(0.005)
+        self.assertEqual(sum(self.pairs.histogram), 1)
