@@ -28,6 +28,7 @@ __all__ = [
     "GroupNotFound",
     "InternalError",
     "InvalidTTL",
+    "LinkGroupSizeInvalid",
     "LocalProtocolError",
     "MalformedFrame",
     "MalformedPayload",
@@ -38,6 +39,8 @@ __all__ = [
     "NodeDraining",
     "NodeOffline",
     "NodesNotFound",
+    "NotEnoughMembers",
+    "NotInRoom",
     "NotMember",
     "NotSignedIn",
     "PacketRejected",
@@ -47,10 +50,17 @@ __all__ = [
     "ReliableTimeout",
     "RemoteProtocolError",
     "RemoteTimeout",
+    "RoomFull",
+    "RoomJoinError",
+    "RoomLeaveError",
+    "RoomNewError",
+    "RoomNotFound",
+    "RoomTimeout",
     "SessionClosed",
     "SlowReceiver",
     "TimedOut",
     "TooManyGroups",
+    "TooManyRooms",
     "UnknownCommand",
     "UserDeclined",
     "UserNotFound",
@@ -103,10 +113,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke the rules: close its connection with ``close_reason``.
-
-    :param problem: what is wrong, for the peer to read.
-    """
+    """The peer broke the rules, as `problem` tells it: close its connection with ``close_reason``."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -196,6 +203,7 @@ class ErrorCode(IntEnum):
     EMPTY_AND_NOT_JOINED = 11
     NODE_OFFLINE = 12
     TOO_MANY_GROUPS = 13
+    TOO_MANY_ROOMS = 14
     ALREADY_MEMBER = 20
     GROUP_NOT_FOUND = 21
     NOT_MEMBER = 22
@@ -243,6 +251,11 @@ class CommandError(MeshRelayError):
         self.text = text or self.default_text
         super().__init__(self.text)
 
+    @property
+    def answer(self) -> bytes:
+        """What the client is answered: u16 code, text."""
+        return self.code.to_bytes(2, "big") + self.text.encode("utf-8", "replace")
+
 
 class MalformedPayload(CommandError):
     """The payload does not have the shape of its command; the text names the field and the limit."""
@@ -266,10 +279,7 @@ class NotSignedIn(CommandError):
 
 
 class RateLimited(CommandError):
-    """More commands than commands_per_second allows.
-
-    :param retry_after_seconds: when one more will be taken.
-    """
+    """More than the limit allows; one more will be taken after `retry_after_seconds`."""
 
     code = ErrorCode.RATE_LIMITED
 
@@ -323,22 +333,26 @@ class GroupNewError(CommandError, metaclass=_ChainedErrorType):
     """A group could not be created."""
 
 
-class InvalidTTL(GroupNewError):
-    """The lifetime of a new group must be greater than 10 seconds."""
+class RoomNewError(CommandError, metaclass=_ChainedErrorType):
+    """A room could not be created."""
+
+
+class InvalidTTL(GroupNewError, RoomNewError):
+    """The lifetime of a new group or room must be greater than 10 seconds."""
 
     code = ErrorCode.INVALID_TTL
     default_text = "ttl must be greater than 10 seconds"
 
 
-class EmptyAndNotJoined(GroupNewError):
-    """A group that may not be empty and has no first member would be gone at once."""
+class EmptyAndNotJoined(GroupNewError, RoomNewError):
+    """A group or room that may not be empty and has no first member would be gone at once."""
 
     code = ErrorCode.EMPTY_AND_NOT_JOINED
     default_text = "allow_empty and join are both false"
 
 
-class NodeOffline(GroupNewError):
-    """A node that is about to stop makes no new groups."""
+class NodeOffline(GroupNewError, RoomNewError):
+    """A node that is about to stop makes no new groups and rooms."""
 
     code = ErrorCode.NODE_OFFLINE
     status = Status.ERROR
@@ -353,8 +367,16 @@ class GroupLeaveError(CommandError, metaclass=_ChainedErrorType):
     """A user could not leave a group."""
 
 
-class AlreadyMember(GroupJoinError):
-    """The user is a member of the group."""
+class RoomJoinError(CommandError, metaclass=_ChainedErrorType):
+    """A user could not join a room."""
+
+
+class RoomLeaveError(CommandError, metaclass=_ChainedErrorType):
+    """A user could not leave a room."""
+
+
+class AlreadyMember(GroupJoinError, RoomJoinError):
+    """The user is a member of the group or in the room."""
 
     code = ErrorCode.ALREADY_MEMBER
     default_text = "already a member of the group"
@@ -386,6 +408,41 @@ class RemoteTimeout(GroupJoinError, TimedOut):
 
     status = Status.ERROR
     default_text = "the group's node did not answer in time"
+
+
+class RoomFull(RoomJoinError):
+    """The room has as many members as it was made for."""
+
+    code = ErrorCode.ROOM_FULL
+    default_text = "the room is full"
+
+
+class NotInRoom(RoomLeaveError):
+    """The user is not in the room."""
+
+    code = ErrorCode.NOT_IN_ROOM
+    default_text = "not in the room"
+
+
+class RoomNotFound(RoomJoinError, RoomLeaveError):
+    """No such room, or it is gone. One class for whatever was wanted of it, as it is one fact and one code."""
+
+    code = ErrorCode.ROOM_NOT_FOUND
+    default_text = "no such room"
+
+
+class TooManyRooms(RoomNewError, RoomJoinError):
+    """The node, or the user, has as many rooms as the configuration allows."""
+
+    code = ErrorCode.TOO_MANY_ROOMS
+    default_text = "too many rooms"
+
+
+class RoomTimeout(RoomJoinError, RoomLeaveError, TimedOut):
+    """The room's node did not answer in time; what was asked may have been done or not."""
+
+    status = Status.ERROR
+    default_text = "the room's node did not answer in time"
 
 
 class DirectMessageError(CommandError, metaclass=_ChainedErrorType):
@@ -426,3 +483,17 @@ class ReliableTimeout(DirectMessageError, TimedOut):
 
     status = Status.ERROR
     default_text = "the user's node did not answer in time"
+
+
+class NotEnoughMembers(CommandError):
+    """A link needs two: fewer members of the room have a UDP address that others may be told."""
+
+    code = ErrorCode.NOT_ENOUGH_MEMBERS
+    default_text = "not enough members with a UDP address"
+
+
+class LinkGroupSizeInvalid(CommandError):
+    """A link group has 2 members at least, and at most as many as the configuration says."""
+
+    code = ErrorCode.LINK_GROUP_SIZE_INVALID
+    default_text = "link group size invalid"

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, unique
 
-__all__ = ["CloseReason", "Group", "Member", "PROTOCOL_VERSION", "Status", "User", "check_user_id"]
+__all__ = [
+    "CloseReason",
+    "Group",
+    "LinkPair",
+    "Member",
+    "PROTOCOL_VERSION",
+    "Room",
+    "RoomMember",
+    "Status",
+    "User",
+    "check_user_id",
+]
 
 #: The version that HELLO names (client protocol, section 2).
 PROTOCOL_VERSION = 1
@@ -91,7 +102,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a group or room."""
+    """One member of a group."""
 
     user_id: str
     sid: str
@@ -116,3 +127,49 @@ class Group:
     remote_nodes: tuple[str, ...]
     #: In join order.
     members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMember:
+    """One member of a room."""
+
+    user_id: str
+    sid: str
+    #: The node that the user is connected to, or was last.
+    node_id: str
+    #: What that node says of the user; opaque, see `IRooms.set_member_facts`.
+    facts: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a room is at one moment: a snapshot, it does not change afterwards."""
+
+    #: Exactly 52 ASCII characters.
+    id: str
+    max_members: int
+    allow_empty: bool
+    #: Lifetime in seconds from its creation, see `IRooms.create_room`.
+    ttl_seconds: int
+    #: Merging interval in milliseconds; 0 = no merging.
+    interval_ms: int
+    #: In join order.
+    members: tuple[RoomMember, ...]
+
+    @property
+    def owner(self) -> str | None:
+        """User ID of the first member; None: the room is empty."""
+        return self.members[0].user_id if self.members else None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPair:
+    """How one member of a link group reaches another one, as it has said itself."""
+
+    user_id: str
+    peer_id: str
+    #: "direct", "relayed", "lost", or "unknown": it has not said.
+    state: str
+    #: Why it is relayed or lost: "no_udp" = one of the two has no UDP address that others may be told; "no_hole" = both
+    #: have, and no packet has come through. Else empty.
+    reason: str = ""

@@ -5,6 +5,8 @@ flow         IUplink, IDownlink, ISubscriber, IFanout: from a socket to many oth
 sessions     ISession and who is told about sessions; IComponent
 nodes        INodes: the other nodes of the cluster
 groups       IGroups
+rooms        IRooms
+links        IPeerLinks
 direct       IDirectMessages
 application  IMeshRelay: what the application gets
 callbacks    what the application registers, as types
@@ -23,7 +25,9 @@ from meshrelay.interfaces.callbacks import CommandHandler, Hook, MessageCallback
 from meshrelay.interfaces.direct import IDirectMessages
 from meshrelay.interfaces.flow import IConnection, IDownlink, IFanout, IStreamWriter, ISubscriber, IUplink
 from meshrelay.interfaces.groups import IGroups
+from meshrelay.interfaces.links import IPeerLinks
 from meshrelay.interfaces.nodes import INodeObserver, INodes
+from meshrelay.interfaces.rooms import IRooms
 from meshrelay.interfaces.sessions import IComponent, ISession, ISessionObserver, ISessions
 
 __all__ = [
@@ -39,6 +43,8 @@ __all__ = [
     "IMeshRelayApp",
     "INodeObserver",
     "INodes",
+    "IPeerLinks",
+    "IRooms",
     "ISession",
     "ISessionObserver",
     "ISessions",

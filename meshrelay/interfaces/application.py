@@ -17,6 +17,8 @@ class IMeshRelay(Interface):
     """What an application gets: ``setup(relay)`` of the module that [app] names, before the node listens."""
 
     groups = Attribute("`IGroups`")
+    rooms = Attribute("`IRooms`")
+    links = Attribute("`IPeerLinks`")
     direct = Attribute("`IDirectMessages`")
     node_id = Attribute("str: ID of this node.")
     clock = Attribute("Twisted's IReactorTime, for timers of the application.")

@@ -21,10 +21,14 @@ class ISession(ISubscriber):
     is_over = Attribute("bool: it has ended for good, and no table may take it in any more.")
     latency_seconds = Attribute("float or None: round trip of the last answered PING.")
     queued_bytes = Attribute("int: what waits in its connection's outbox.")
+    udp_address = Attribute("(host, port) where its client has shown to be; None: away, unknown, or no UDP client.")
     replay_bytes = Attribute("int: what is kept for a resume.")
 
     def push(ver: int, cmd: int, payload: bytes, reliable: bool) -> None:
         """Send one push to this session alone."""
+
+    def measure_latency() -> None:
+        """Let `latency_seconds` be measured now rather than at the next heartbeat."""
 
     def reply(request_id: int, status: int, ver: int, cmd: int, payload: bytes) -> None:
         """Answer one request. Dropped when the connection is gone: its client has given up on it."""

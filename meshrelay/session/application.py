@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
+from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -12,13 +13,32 @@ from zope.interface import implementer
 from meshrelay.background import result_of, start
 from meshrelay.components.hooks import Command
 from meshrelay.errors import MessageTooLarge
-from meshrelay.interfaces import CommandHandler, Hook, IDirectMessages, IGroups, IMeshRelay, ISession, ISessionObserver
+from meshrelay.interfaces import (
+    CommandHandler,
+    Hook,
+    IDirectMessages,
+    IGroups,
+    IMeshRelay,
+    IPeerLinks,
+    IRooms,
+    ISession,
+    ISessionObserver,
+)
 from meshrelay.model import CloseReason, User
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.registry import SessionRegistry
 from meshrelay.wire.commands import BUILT_IN_VER, FIRST_APPLICATION_VER
 
-__all__ = ["Application"]
+__all__ = ["Application", "Components"]
+
+
+class Components(NamedTuple):
+    """What the application gets as attributes of `IMeshRelay`."""
+
+    groups: IGroups
+    rooms: IRooms
+    links: IPeerLinks
+    direct: IDirectMessages
 
 
 @implementer(IMeshRelay, ISessionObserver)
@@ -34,16 +54,17 @@ class Application:
         self,
         node_id: str,
         clock: IReactorTime,
-        groups: IGroups,
-        direct: IDirectMessages,
+        components: Components,
         registry: SessionRegistry,
         dispatcher: Dispatcher,
         max_payload_bytes: int = 65536,
     ) -> None:
         self.node_id = node_id
         self.clock = clock
-        self.groups = groups
-        self.direct = direct
+        self.groups = components.groups
+        self.rooms = components.rooms
+        self.links = components.links
+        self.direct = components.direct
         self._registry = registry
         self._dispatcher = dispatcher
         self._max_payload_bytes = max_payload_bytes

@@ -11,8 +11,9 @@ A client that resumes at another node::
                               +--none, or the directory is away---------+--> session.recall at all nodes --> adopt
                                                                                  (and what is known here)
 
-What was released takes along the pushes that were kept and its group IDs. What was only recalled, because its node is
-dead, has its memberships and nothing else. Nothing found: the sign-in is a new one, and the client is not told why.
+What was released takes along the pushes that were kept and the IDs of its groups and rooms. What was only recalled,
+because its node is dead, has its memberships and nothing else. Nothing found: the sign-in is a new one, and the client
+is not told why.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hmac import compare_digest
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,7 +38,9 @@ from meshrelay.model import CloseReason
 from meshrelay.session.auth import Identity
 from meshrelay.session.registry import SessionRegistry
 from meshrelay.session.session import Session
+from meshrelay.wire.buffer import GROUP_ID_BYTES
 from meshrelay.wire.session_node import (
+    MAX_GROUPS,
     EndRequest,
     Handover,
     Recalled,
@@ -56,7 +59,15 @@ from meshrelay.wire.session_node import (
     split_group_ids,
 )
 
-__all__ = ["MAX_ARRIVALS", "MAX_PENDING_ENDS", "MAX_WAITERS", "Memberships", "Roaming", "UserRegistration"]
+__all__ = [
+    "MAX_ARRIVALS",
+    "MAX_PENDING_ENDS",
+    "MAX_WAITERS",
+    "Memberships",
+    "Roaming",
+    "RoomMemberships",
+    "UserRegistration",
+]
 
 #: Longest search for a session, all questions together; a client waits for it.
 SEARCH_SECONDS = 3.0
@@ -91,6 +102,23 @@ class UserRegistration(Protocol):
         """A session is over."""
 
 
+class RoomMemberships(NamedTuple):
+    """What the component of rooms knows.
+
+    :ivar of: ``of(session)`` -> IDs of the rooms that the session is in, in the order in which they were joined.
+    :ivar recall: ``recall(user_id, sid)`` -> IDs of rooms of this node that have this session as a member.
+    :ivar adopt: ``adopt(session, room_ids)`` gives a session that came from another node its places there; fires when
+        that is done, never fails.
+    """
+
+    of: Callable[[ISession], list[str]]
+    recall: Callable[[str, str], list[str]]
+    adopt: Callable[[ISession, list[str]], Deferred[None]]
+
+
+_NO_ROOMS = RoomMemberships(lambda session: [], lambda user_id, sid: [], lambda session, room_ids: succeed(None))
+
+
 class Memberships(NamedTuple):
     """What the components know.
 
@@ -101,6 +129,11 @@ class Memberships(NamedTuple):
 
     of: Callable[[ISession], list[str]]
     recall: Callable[[str, str], list[str]]
+    rooms: RoomMemberships = _NO_ROOMS
+
+    def is_known(self, user_id: str, sid: str) -> bool:
+        """Whether a group or a room here has this session as a member."""
+        return bool(self.recall(user_id, sid) or self.rooms.recall(user_id, sid))
 
 
 class _Arrival:
@@ -278,7 +311,7 @@ class Roaming:
             return arrival.when_over()
         if not is_sid(sid) or self._registry.can_resume(*key):
             return None
-        if not self._nodes.known() and not self._memberships.recall(*key):
+        if not self._nodes.known() and not self._memberships.is_known(*key):
             return None
         if len(self._arrivals) >= MAX_ARRIVALS:
             self._counts["refused"] += 1
@@ -307,7 +340,9 @@ class Roaming:
             self._counts["refused"] += 1
             return
         ends_at = self._clock.seconds() + ADOPT_SECONDS
-        for entering in adoption.waiting:
+        room_ids = split_group_ids(found.rooms)
+        rooms = self._memberships.rooms.adopt(adoption.session, room_ids) if room_ids else succeed(None)
+        for entering in (*adoption.waiting, rooms):
             await self._within(entering, ends_at, ADOPT_SECONDS)
 
     async def _search(self, name: SessionName, arrival: _Arrival) -> Handover:
@@ -333,12 +368,14 @@ class Roaming:
             for node_id in node_ids
         ]
         group_ids = dict.fromkeys(self._memberships.recall(name.user_id, name.sid))
-        is_known = bool(group_ids)
+        room_ids = dict.fromkeys(self._memberships.rooms.recall(name.user_id, name.sid))
+        is_known = bool(group_ids or room_ids)
         live_at = []
         for node_id, answer in zip(node_ids, asked, strict=True):
             recalled = self._read(decode_recalled, await answer, node_id) or Recalled()
             group_ids.update(dict.fromkeys(split_group_ids(recalled.groups)))
-            is_known = is_known or recalled.is_live or bool(recalled.groups)
+            room_ids.update(dict.fromkeys(split_group_ids(recalled.rooms)))
+            is_known = is_known or recalled.is_live or bool(recalled.groups or recalled.rooms)
             if recalled.is_live:
                 live_at.append(node_id)
         for node_id in live_at:
@@ -350,7 +387,7 @@ class Roaming:
             return Handover()
         if is_known:
             self._counts["recalled"] += 1
-        return Handover(is_found=is_known, groups=join_group_ids(group_ids))
+        return Handover(is_found=is_known, groups=join_group_ids(group_ids), rooms=join_group_ids(room_ids))
 
     async def _ask_release(self, node_id: str, name: SessionName, arrival: _Arrival) -> Handover:
         if not arrival.waiters:
@@ -417,15 +454,26 @@ class Roaming:
         session = self._find(name.user_id, name.sid)
         if session is None:
             return encode_handover(Handover())
-        groups = join_group_ids(self._memberships.of(session))
+        groups, rooms = self._join_places(self._memberships.of(session), self._memberships.rooms.of(session))
         stamp = self._stamps.get(session, 0)
         self._registry.move_out(session)
         self._counts["left"] += 1
-        handover = msgspec.structs.replace(session.hand_over(), groups=groups, stamp=stamp)
+        kept = session.hand_over()
+        # What is sent to its rooms until it is in them again does not reach it.
+        has_lapse = kept.has_lapse or bool(rooms)
+        handover = msgspec.structs.replace(kept, groups=groups, rooms=rooms, stamp=stamp, has_lapse=has_lapse)
         return encode_handover(fit_handover(handover))
+
+    def _join_places(self, group_ids: list[str], room_ids: list[str]) -> tuple[bytes, bytes]:
+        """Groups and rooms as they travel; together they must fit one call."""
+        rooms = join_group_ids(room_ids)
+        return join_group_ids(group_ids[: MAX_GROUPS - len(rooms) // GROUP_ID_BYTES]), rooms
 
     def _recall_asked(self, node_id: str, payload: bytes) -> bytes:
         name = decode_name(payload)
         is_live = self._registry.can_resume(name.user_id, name.sid)
-        groups = join_group_ids(self._memberships.recall(name.user_id, name.sid))
-        return encode_recalled(Recalled(is_live=is_live, groups=groups))
+        memberships = self._memberships
+        groups, rooms = self._join_places(
+            memberships.recall(name.user_id, name.sid), memberships.rooms.recall(name.user_id, name.sid)
+        )
+        return encode_recalled(Recalled(is_live=is_live, groups=groups, rooms=rooms))

@@ -90,6 +90,16 @@ class Session:
         return self.link.queued_bytes if self.link is not None else 0
 
     @property
+    def udp_address(self) -> tuple[str, int] | None:
+        """See `ISession`."""
+        return self.link.udp_address if self.link is not None else None
+
+    def measure_latency(self) -> None:
+        """See `ISession`."""
+        if self.connection is not None:
+            self.connection.measure_latency()
+
+    @property
     def replay_bytes(self) -> int:
         """See `ISession`."""
         return self._replay.size_bytes if self._replay is not None else 0

@@ -23,7 +23,7 @@ from meshrelay.directory.records import NodeRecord
 from meshrelay.interfaces import IMeshRelay
 from meshrelay.mesh.nodes import NodesOptions
 from meshrelay.mesh.registration import Registration
-from meshrelay.session.roaming import Memberships, Roaming
+from meshrelay.session.roaming import Memberships, Roaming, RoomMemberships
 from meshrelay.testing.memory_mesh import Line
 from meshrelay.testing.memory_nodes import ClusterNode, MemoryCluster
 from meshrelay.testing.node import MemoryClient, MemoryNode, NodeSurroundings, make_node
@@ -107,7 +107,11 @@ class GroupCluster:
             node.registry,
             self.clock,
             lambda: int(self.clock.seconds() * 1_000_000),
-            Memberships(node.groups.memberships, node.groups.recall),
+            Memberships(
+                node.groups.memberships,
+                node.groups.recall,
+                RoomMemberships(node.rooms.memberships, node.rooms.recall, node.rooms.adopt),
+            ),
         )
         parts.append((node, roaming))
         node.reception.arrivals = roaming

@@ -27,6 +27,10 @@ from meshrelay.components.group_callbacks import GroupCallbacks, longest_message
 from meshrelay.components.group_nodes import GroupNodes, GroupRegister, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
 from meshrelay.components.groups import GroupRules, Groups
+from meshrelay.components.link_parts import LinkRules, LinkSurroundings
+from meshrelay.components.links import PeerLinks
+from meshrelay.components.room_home import RoomRules
+from meshrelay.components.rooms import Rooms, RoomSurroundings
 from meshrelay.config.schema import Config
 from meshrelay.counters import NodeCounters
 from meshrelay.directory.interfaces import IDirectory
@@ -36,7 +40,7 @@ from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import IMeshRelay, INodes
 from meshrelay.mesh.alone import Alone
 from meshrelay.model import Status
-from meshrelay.session.application import Application
+from meshrelay.session.application import Application, Components
 from meshrelay.session.auth import Authenticator, OpenAuthenticator
 from meshrelay.session.connection import Connection
 from meshrelay.session.dispatch import Dispatcher
@@ -219,9 +223,12 @@ class MemoryNode:
             node_id, rules, authenticator, self.registry, self.dispatcher, self.alarms, self.counters
         )
         self._make_groups(config, around)
+        self.rooms = self._make_rooms(config, around)
         self.direct = self._make_direct(config, around)
-        self.relay = Application(node_id, self.clock, self.groups, self.direct, self.registry, self.dispatcher)
-        for observer in (self.groups, self.direct, self.relay):
+        self.links = self._make_links(config, around)
+        components = Components(self.groups, self.rooms, self.links, self.direct)
+        self.relay = Application(node_id, self.clock, components, self.registry, self.dispatcher)
+        for observer in (self.groups, self.rooms, self.links, self.direct, self.relay):
             self.registry.add_observer(observer)
         self._links: list[MemoryLink] = []
 
@@ -248,6 +255,30 @@ class MemoryNode:
             lambda: self.reception.is_draining,
         )
 
+    def _make_rooms(self, config: Config, around: NodeSurroundings) -> Rooms:
+        surroundings = RoomSurroundings(
+            around.nodes,
+            self.registry,
+            self.hub,
+            self.turn,
+            self.alarms,
+            Random(f"rooms of {around.nodes.node_id}").randbytes,
+            lambda: self.reception.is_draining,
+        )
+        return Rooms(surroundings, RoomRules.of(config))
+
+    def _make_links(self, config: Config, around: NodeSurroundings) -> PeerLinks:
+        surroundings = LinkSurroundings(
+            around.nodes,
+            self.registry,
+            self.rooms,
+            self.turn,
+            self.alarms,
+            Random(f"links of {around.nodes.node_id}").randbytes,
+            around.nodes.send,
+        )
+        return PeerLinks(surroundings, LinkRules.of(config))
+
     def _make_direct(self, config: Config, around: NodeSurroundings) -> DirectMessages:
         directory = None if around.register is None else around.directory
         return DirectMessages(
@@ -257,10 +288,9 @@ class MemoryNode:
         )
 
     def expose_commands(self) -> None:
-        """Let clients use the group commands, as the daemon does when the application was set up."""
-        self.groups.expose_commands()
-        self.direct.expose_commands()
-        for component in (self.groups, self.direct):
+        """Let clients use the built-in commands, as the daemon does when the application was set up."""
+        for component in (self.groups, self.rooms, self.links, self.direct):
+            component.expose_commands()
             self.dispatcher.register(component.command_table())
 
     def connect(self, transport_name: str = "tcp", limit_bytes: int = 1 << 20) -> MemoryClient:

@@ -12,7 +12,8 @@ __all__ = ["NodeKind"]
 
 @unique
 class NodeKind(IntEnum):
-    """Kinds of messages, 0 to 127; their payloads are in `wire.group_node` and `wire.direct_node`."""
+    """Kinds of messages, 0 to 127; payloads are in `wire.group_node`, `direct_node`, `room_node`, `link_node`
+    and `relay_node`."""
 
     #: What one node published in a group, to be passed on along a tree.
     GROUP_CAST = 1
@@ -42,3 +43,25 @@ class NodeKind(IntEnum):
     DIRECT_CLEAR = 18
     #: A user is gone; what its peer is told.
     DIRECT_GONE = 19
+    #: A node wants something of a room of the receiving node.
+    ROOM_ASK = 24
+    #: What became of it.
+    ROOM_ANSWER = 25
+    #: What was sent in a room, for the members on the receiving node.
+    ROOM_CAST = 26
+    #: A member on the receiving node, or all of them, are in the room no more.
+    ROOM_OUT = 27
+    #: A link group with members on the receiving node, as it is now; perhaps with their sync bytes.
+    LINK_PLAN = 32
+    #: Packets for a user of the receiving node, whom a hole could not be punched to.
+    LINK_PACKETS = 33
+    #: Give this to one member of each link group of a room of the receiving node.
+    LINK_RELAY = 34
+    #: How a member of a room of the receiving node reaches others.
+    LINK_REPORT = 35
+    #: Relay peers of the sending node, or none: "I am a relay as well".
+    RELAY_HERE = 40
+    #: Relay peers that are not on the sending node any more.
+    RELAY_GONE = 41
+    #: A message for a relay peer of the receiving node.
+    RELAY_SEND = 42

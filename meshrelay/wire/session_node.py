@@ -47,7 +47,7 @@ __all__ = [
     "split_group_ids",
 ]
 
-#: Groups of one session that go with it.
+#: Groups of one session that go with it, its rooms included.
 MAX_GROUPS = 10_000
 
 #: What a `Handover` needs beside frames and group IDs: names of members and numbers.
@@ -136,11 +136,14 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     frames: bytes = b""
     #: See `join_group_ids`; in the order in which they were joined.
     groups: bytes = b""
+    #: The same of rooms.
+    rooms: bytes = b""
 
     def __post_init__(self) -> None:
         for number in (self.stamp, self.first, self.left_at):
             _check_number(number)
         _check_groups(self.groups)
+        _check_groups(self.rooms)
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,9 +153,12 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_live: bool = False
     #: Groups that have it as a member, there or on a node that was lost; see `join_group_ids`.
     groups: bytes = b""
+    #: Rooms of that node that have it as a member; likewise.
+    rooms: bytes = b""
 
     def __post_init__(self) -> None:
         _check_groups(self.groups)
+        _check_groups(self.rooms)
 
 
 def _check_number(number: int) -> None:
@@ -162,7 +168,7 @@ def _check_number(number: int) -> None:
 
 def fit_handover(handover: Handover) -> Handover:
     """Return `handover` so that it fits a call: the oldest frames are given up when it is too large."""
-    room = MAX_CALL_BYTES - _OVERHEAD_BYTES - len(handover.groups)
+    room = MAX_CALL_BYTES - _OVERHEAD_BYTES - len(handover.groups) - len(handover.rooms)
     if len(handover.frames) <= room:
         return handover
     frames = split_frames(handover.frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from random import Random
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,7 +24,7 @@ from meshrelay.session.auth import OpenAuthenticator
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.reception import Reception
 from meshrelay.session.registry import RegistryLimits, SessionRegistry
-from meshrelay.session.roaming import Memberships, Roaming
+from meshrelay.session.roaming import Memberships, Roaming, RoomMemberships
 from meshrelay.session.rules import ConnectionRules
 from meshrelay.testing.link import MemoryLink
 from meshrelay.testing.paired_nodes import PairedNodes
@@ -85,6 +85,25 @@ class Groups:
         self.of[session] = group_ids
         self.events.append(f"adopted {session.user.user_id}")
         return self.entering
+
+
+class Rooms:
+    """Stands for the component of rooms.
+
+    :ivar of: user ID -> its rooms, while its session is here.
+    :ivar known: (user ID, sid) -> rooms of this node that have this session.
+    :ivar adopting: what `adopt` returns; None = it is done at once.
+    """
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[str]] = {}
+        self.known: dict[tuple[str, str], list[str]] = {}
+        self.adopting: Deferred[None] | None = None
+
+    def adopt(self, session: ISession, room_ids: list[str]) -> Deferred[None]:
+        """See `RoomMemberships`."""
+        self.of[session.user.user_id] = room_ids
+        return self.adopting or succeed(None)
 
 
 class DirectClaims:
@@ -164,6 +183,7 @@ class RoamingNode:
         self.clock_is_off_by = 0
         self.ran: list[bytes] = []
         self.groups = Groups()
+        self.rooms = Rooms()
         self.claims = DirectClaims(kit.directory)
         self.counters = NodeCounters()
         alarms = Alarms(kit.clock)
@@ -185,6 +205,11 @@ class RoamingNode:
             Memberships(
                 lambda session: self.groups.of.get(session, []),
                 lambda user_id, sid: self.groups.known.get((user_id, sid), []),
+                RoomMemberships(
+                    lambda session: self.rooms.of.get(session.user.user_id, []),
+                    lambda user_id, sid: self.rooms.known.get((user_id, sid), []),
+                    self.rooms.adopt,
+                ),
             ),
         )
         self.claims.roaming = self.roaming

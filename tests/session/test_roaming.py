@@ -16,7 +16,7 @@ from meshrelay.session.roaming import MAX_WAITERS
 from meshrelay.testing.builders import make_group_id, make_sid
 from meshrelay.wire.commands import CORE_VER, CoreCommand
 from meshrelay.wire.frame import Frame
-from meshrelay.wire.session_node import EndRequest, SessionName, encode_end, encode_name
+from meshrelay.wire.session_node import MAX_GROUPS, EndRequest, SessionName, encode_end, encode_name
 from tests.session.roaming_kit import Client, RoamingKit
 
 G, H = make_group_id("g"), make_group_id("h")
@@ -75,6 +75,23 @@ class ResumeTests(SynchronousTestCase):
         self.kit.a.groups.of[self.kit.a.session("ann")] = [H, G]
         self.assertEqual(self.resume_at_b(), (True, False, [b"2"]))
         self.assertEqual(self.kit.b.groups.of[self.kit.b.session("ann")], [H, G])
+
+    def test_rooms(self) -> None:
+        """Places in rooms come along as well, in order, and nobody claims that nothing is missing."""
+        self.kit.a.rooms.of["ann"] = [H, G]
+        self.assertEqual(self.resume_at_b(), (True, False, [b"2"]))
+        self.assertEqual(
+            (self.kit.b.rooms.of, self.kit.b.groups.of), ({"ann": [H, G]}, {self.kit.b.session("ann"): []})
+        )
+
+    def test_too_many_places(self) -> None:
+        """Of more groups than fit beside the rooms of a session the last ones stay behind."""
+        groups = [make_group_id(f"g{number}") for number in range(MAX_GROUPS)]
+        self.kit.a.groups.of[self.kit.a.session("ann")] = groups
+        self.kit.a.rooms.of["ann"] = [G, H]
+        self.assertTrue(self.resume_at_b()[0])
+        self.assertEqual(self.kit.b.rooms.of["ann"], [G, H])
+        self.assertEqual(self.kit.b.groups.of[self.kit.b.session("ann")], groups[:-2])
 
     def test_count_after_groups(self) -> None:
         """After such a resume the client's count is right, and the next one recovers everything."""
@@ -135,6 +152,17 @@ class ResumeTests(SynchronousTestCase):
         self.kit.kill(self.kit.c)
         self.assertTrue(self.resume_at_b()[0])
         self.assertEqual(self.kit.b.groups.of[self.kit.b.session("ann")], [G])
+
+    def test_dead_node_and_rooms(self) -> None:
+        """When the node died with the session, its rooms give it its places back, those of the last node too."""
+        self.kit.b.rooms.known["ann", self.sid] = [G]
+        self.kit.c.rooms.known["ann", self.sid] = [H]
+        self.kit.kill(self.kit.a)
+        self.assertTrue(self.resume_at_b()[0])
+        self.assertEqual(self.kit.b.rooms.of["ann"], [G, H])
+        self.kit.kill(self.kit.b)
+        self.assertTrue(self.kit.c.hello("ann", self.sid, True, 1).welcome.resumed)
+        self.assertEqual(self.kit.c.rooms.of["ann"], [H])
 
     def test_dead_node_and_nobody_knows(self) -> None:
         """When nobody knows the session any more, the sign-in is a new one."""
@@ -528,6 +556,14 @@ class WaitingTests(SynchronousTestCase):
         never = self.kit.c.hello("ann", self.sid, True, 1)
         self.assertApproximates(self.seconds_until_answered(never), 3.0, 0.3)
         self.assertTrue(never.welcome.resumed)
+
+    def test_slow_rooms(self) -> None:
+        """The client is answered when its session is in its rooms, or after 3 seconds."""
+        self.kit.a.rooms.of["ann"] = [G]
+        self.kit.b.rooms.adopting = Deferred()
+        client = self.resume_at_b()
+        self.assertApproximates(self.seconds_until_answered(client), 3.0, 0.3)
+        self.assertTrue(client.welcome.resumed)
 
     def test_groups_fail(self) -> None:
         """A component that fails is logged, and the client is in."""

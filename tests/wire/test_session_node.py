@@ -38,6 +38,7 @@ HANDOVER = Handover(
     is_found=True, stamp=7, first=1 << 33, left_at=(1 << 33) + 1, is_exact=True, is_whole=False, frames=PUSHES
 )
 RECALLED = Recalled(is_live=True, groups=join_group_ids([make_group_id("g"), make_group_id("h")]))
+WITH_ROOMS = Handover(is_found=True, groups=RECALLED.groups, rooms=join_group_ids([make_group_id("r")]), has_lapse=True)
 
 
 class CodecTests(SynchronousTestCase):
@@ -47,7 +48,12 @@ class CodecTests(SynchronousTestCase):
         """Each payload is read as it was written; cut or garbled ones are the other node's fault."""
         check_codec(encode_name, decode_name, {encode_name(NAME): NAME}, MalformedFrame)
         check_codec(encode_end, decode_end, {encode_end(END): END}, MalformedFrame)
-        check_codec(encode_handover, decode_handover, {encode_handover(HANDOVER): HANDOVER}, MalformedFrame)
+        check_codec(
+            encode_handover,
+            decode_handover,
+            {encode_handover(each): each for each in (HANDOVER, WITH_ROOMS)},
+            MalformedFrame,
+        )
         check_codec(encode_recalled, decode_recalled, {encode_recalled(RECALLED): RECALLED}, MalformedFrame)
 
     def test_recorded(self) -> None:
@@ -69,9 +75,10 @@ class CodecTests(SynchronousTestCase):
         self.assertRaises(MalformedFrame, decode_end, msgspec.msgpack.encode({"user_id": "a", "sid": SID, "stamp": -1}))
         too_many = bytes(52 * (MAX_GROUPS + 1))
         for groups in (b"x" * 51, b"\xff" * 52, too_many):
-            payload = msgspec.msgpack.encode({"is_found": True, "groups": groups})
-            self.assertRaises(MalformedFrame, decode_handover, payload)
-            self.assertRaises(MalformedFrame, decode_recalled, payload)
+            for field in ("groups", "rooms"):
+                payload = msgspec.msgpack.encode({"is_found": True, field: groups})
+                self.assertRaises(MalformedFrame, decode_handover, payload)
+                self.assertRaises(MalformedFrame, decode_recalled, payload)
 
     def test_not_pushes(self) -> None:
         """Only whole pushes of ver 1 and above are taken for a client."""
@@ -103,9 +110,10 @@ class SizeTests(SynchronousTestCase):
         """Of more pushes than fit beside the most groups the newest go, and nobody claims that it is all."""
         push = encode_push(1, 113, bytes(1000))
         groups = join_group_ids(make_group_id(f"g{number}") for number in range(MAX_GROUPS))
-        for each, kept in ((b"", 517), (groups, 3)):
+        half = len(groups) // 2
+        for each, rooms, kept in ((b"", b"", 517), (groups, b"", 3), (groups[:half], groups[half:], 3)):
             handover = Handover(
-                is_found=True, stamp=(1 << 53), first=5, left_at=1 << 40, frames=push * 600, groups=each
+                is_found=True, stamp=(1 << 53), first=5, left_at=1 << 40, frames=push * 600, groups=each, rooms=rooms
             )
             fitted = fit_handover(handover)
             self.assertEqual(len(split_frames(fitted.frames)), kept)
