@@ -9,7 +9,9 @@
 ``chat``            talk to a group or to one user, ``listen`` only reads a group, ``send`` only writes to it
 ``dm``              send something to one user
 ``ping``            how far away a node is
-``client_program``  what the last five share: how they connect, and how they tell what went wrong
+``relay``           tokens for a NetBird-compatible relay, and a pipe through one (``relay_pipe``)
+``punch``           what NAT there is, and whether peers are reached directly
+``client_program``  what the last six share: how they connect, and how they tell what went wrong
 ``terminal``        reading and writing lines while messages arrive
 
 To add one, write a module whose `command` is a `click.Command` and name it in `COMMANDS`.
@@ -39,6 +41,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "impair": "meshrelay.cli.impair",
         "listen": "meshrelay.cli.listen",
         "ping": "meshrelay.cli.ping",
+        "punch": "meshrelay.cli.punch",
+        "relay": "meshrelay.cli.relay",
         "send": "meshrelay.cli.send",
         "token": "meshrelay.cli.token",
     }

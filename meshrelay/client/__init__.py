@@ -13,6 +13,8 @@ machine         the protocol without IO; its parts are `requests` (the open ones
                 `pulse` (is the node alive), and `identity` is what it is told
 address         URLs
 links           the face of a connection, and TCP
+joined_rooms    which rooms the client is in
+p2p             P2P links between clients: `Client.links`, see there
 udp             opens UDP by way of `endpoint`; `udp_link` drives the reliability machine, `udp_path` is its socket
 ==============  ==========================================================================
 
@@ -45,6 +47,11 @@ from meshrelay.client.events import (
     GroupMemberLost,
     GroupMessageReceived,
     PushReceived,
+    RoomMemberJoined,
+    RoomMemberLeft,
+    RoomMemberLost,
+    RoomMessageReceived,
+    RoomOwnerChanged,
 )
 from meshrelay.client.listeners import EventStream, WhenFull
 from meshrelay.client.options import ClientOptions
@@ -68,6 +75,11 @@ __all__ = [
     "GroupMessageReceived",
     "NotConnected",
     "PushReceived",
+    "RoomMemberJoined",
+    "RoomMemberLeft",
+    "RoomMemberLost",
+    "RoomMessageReceived",
+    "RoomOwnerChanged",
     "SignInRefused",
     "TooManyPending",
     "UnsentFull",

@@ -22,7 +22,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -38,6 +38,10 @@ from meshrelay.client import client as twisted_client
 from meshrelay.client.events import Connected, Event
 from meshrelay.client.listeners import EventStream, WhenFull
 from meshrelay.client.options import ClientOptions
+from meshrelay.wire.room_commands import RoomList
+
+if TYPE_CHECKING:
+    from meshrelay.client.p2p.aio_links import AioLinks
 
 __all__ = ["Client", "TokenSource", "reactor_of_loop"]
 
@@ -172,6 +176,13 @@ class Client:
         """True: signed in at this moment."""
         return self._client.is_connected
 
+    @property
+    def links(self) -> AioLinks:
+        """P2P links to the members of rooms, see `meshrelay.client.client.Client.links`."""
+        from meshrelay.client.p2p.aio_links import AioLinks
+
+        return AioLinks(self._client.links, self._wait)
+
     async def connect(self) -> Connected:
         """Sign in."""
         return await self._wait(self._client.connect())
@@ -227,6 +238,41 @@ class Client:
     def broadcast_nowait(self, group_id: str, message: bytes, *, reliable: bool = True) -> None:
         """Send to the other members without an answer."""
         self._client.broadcast_nowait(group_id, message, reliable=reliable)
+
+    async def create_room(
+        self,
+        *,
+        max_members: int = 0,
+        allow_empty: bool = False,
+        join: bool = True,
+        ttl_seconds: int = 3600,
+        interval_ms: int = 0,
+    ) -> str:
+        """Make a room and return its ID."""
+        made = self._client.create_room(
+            max_members=max_members,
+            allow_empty=allow_empty,
+            join=join,
+            ttl_seconds=ttl_seconds,
+            interval_ms=interval_ms,
+        )
+        return await self._wait(made)
+
+    async def join_room(self, room_id: str, message: bytes = b"") -> str:
+        """Become a member; returns the owner's user ID."""
+        return await self._wait(self._client.join_room(room_id, message))
+
+    async def leave_room(self, room_id: str, message: bytes = b"") -> None:
+        """Be no member any more."""
+        await self._wait(self._client.leave_room(room_id, message))
+
+    async def broadcast_room(self, room_id: str, message: bytes, *, reliable: bool = True) -> None:
+        """Send to the other members; returns when the room's node has put it in line."""
+        await self._wait(self._client.broadcast_room(room_id, message, reliable=reliable))
+
+    async def room_members(self, room_id: str) -> RoomList:
+        """Return (owner, members in join order) of a room that this user is in."""
+        return await self._wait(self._client.room_members(room_id))
 
     async def send_direct(self, peer: str, message: bytes, *, reliable: bool = True) -> None:
         """Send to one user; returns when the peer's node has taken it. Calls in several tasks do not wait for each

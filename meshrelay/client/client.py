@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 
@@ -17,6 +17,7 @@ from meshrelay.client.address import parse_url
 from meshrelay.client.connector import Connector, ConnectorState, LinkOpener, TokenSource
 from meshrelay.client.events import Connected, Disconnected, Event
 from meshrelay.client.identity import Identity
+from meshrelay.client.joined_rooms import JoinedRooms
 from meshrelay.client.links import open_link
 from meshrelay.client.listeners import EventStream, Listeners, WhenFull
 from meshrelay.client.options import ClientOptions
@@ -37,6 +38,10 @@ from meshrelay.wire.commands import (
     encode_join_random,
     encode_new_group,
 )
+from meshrelay.wire.room_commands import NewRoom, RoomList, decode_owner, decode_room_list, encode_new_room
+
+if TYPE_CHECKING:
+    from meshrelay.client.p2p.links import P2PLinks
 
 __all__ = ["Client"]
 
@@ -52,6 +57,14 @@ def _decode_gid(payload: bytes) -> str:
     group_id = reader.gid("group ID")
     reader.end("group ID")
     return group_id
+
+
+def _read(answer: bytes, decode: Callable[[bytes], R]) -> R:
+    try:
+        return decode(answer)
+    except MalformedPayload as error:
+        # As it is, it would read as if the request had been at fault.
+        raise RemoteProtocolError(f"the answer cannot be read: {error}") from None
 
 
 class Client:
@@ -83,9 +96,13 @@ class Client:
         if user is not None:
             check_user_id(user)
         self._reactor = reactor
+        self._options = options
         self._listeners = Listeners()
+        self._rooms = JoinedRooms()
+        self._links: P2PLinks | None = None
+        self._connected: Connected | None = None
         identity = Identity(user, options.client_name, acks, resume, options.reconnect)
-        self._connector = Connector(reactor, parse_url(url), identity, token, options, self._listeners.tell, opener)
+        self._connector = Connector(reactor, parse_url(url), identity, token, options, self._tell, opener)
 
     @property
     def is_connected(self) -> bool:
@@ -103,9 +120,33 @@ class Client:
     def close(self) -> Deferred[None]:
         """Say GOODBYE; the session is over and nothing is kept for a resume. The client may connect again.
 
+        P2P links end at once; to have delivered what is on its way by them, wait for `P2PLinks.close` first.
+
         :returns: fires when the connection is closed, two seconds later at most; never fails.
         """
+        if self._links is not None:
+            self._links.stop()
         return self._connector.close()
+
+    @property
+    def links(self) -> P2PLinks:
+        """P2P links to the members of rooms. A program that never asks for them has none: then the pushes of the node
+        for links come as `PushReceived`."""
+        if self._links is None:
+            # Here, because most programs do without.
+            from meshrelay.client.p2p.links import P2PLinks
+
+            self._links = P2PLinks(
+                self._reactor,
+                self._connector,
+                self._rooms,
+                self.room_members,
+                self._listeners.tell,
+                self._options.p2p,
+            )
+            if self._connected is not None:
+                self._links.connected(self._connected)
+        return self._links
 
     def ping(self, timeout_seconds: float | None = None) -> Deferred[float]:
         """Fire with the seconds that a round trip to the node took."""
@@ -173,6 +214,58 @@ class Client:
         payload = encode_gid_message(group_id, message)
         self._connector.send(BUILT_IN_VER, Command.GROUP_BROADCAST, payload, reliable)
 
+    def create_room(
+        self,
+        *,
+        max_members: int = 0,
+        allow_empty: bool = False,
+        join: bool = True,
+        ttl_seconds: int = 3600,
+        interval_ms: int = 0,
+    ) -> Deferred[str]:
+        """Make a room on the node of this client; fires with its ID.
+
+        :param max_members: 0 = as many as the node allows; more than that fails with `MalformedPayload`.
+        :returns: fails with a `RoomNewError`. The other settings are as with `create_group`.
+        """
+        payload = encode_new_room(NewRoom(max_members, allow_empty, join, ttl_seconds, interval_ms))
+        made = self._ask(Command.ROOM_CREATE, payload, _decode_gid)
+        return made.addCallback(self._room_joined) if join else made
+
+    def join_room(self, room_id: str, message: bytes = b"") -> Deferred[str]:
+        """Become a member, on whatever node the room is; the others are told, and who is its owner is what it fires
+        with. Fails with a `RoomJoinError`."""
+        joined = self._ask_place(Command.ROOM_JOIN, room_id, message, True)
+
+        def note(answer: bytes) -> bytes:
+            self._room_joined(room_id)
+            return answer
+
+        return joined.addCallback(note).addCallback(_read, decode_owner)
+
+    def leave_room(self, room_id: str, message: bytes = b"") -> Deferred[None]:
+        """Be no member any more; the others are told. Fails with a `RoomLeaveError`."""
+
+        def note(_: None) -> None:
+            self._rooms.remove(room_id)
+            if self._links is not None:
+                self._links.room_left(room_id)
+
+        return self._tell_group(Command.ROOM_LEAVE, room_id, message, True).addCallback(note)
+
+    def broadcast_room(self, room_id: str, message: bytes, *, reliable: bool = True) -> Deferred[None]:
+        """Send to the other members; fires when the room's node has put it in line, the same for all members.
+
+        Calls need not wait for each other: what arrives, arrives in their order.
+
+        :param reliable: False: members on UDP may miss it.
+        """
+        return self._tell_group(Command.ROOM_BROADCAST, room_id, message, reliable)
+
+    def room_members(self, room_id: str) -> Deferred[RoomList]:
+        """Fire with (owner, members in join order) of a room that this user is in."""
+        return self._ask_place(Command.ROOM_MEMBERS, room_id, b"", True).addCallback(_read, decode_room_list)
+
     def send_direct(self, peer: str, message: bytes, *, reliable: bool = True) -> Deferred[None]:
         """Send to one user, wherever in the cluster; fires when the peer's node has taken it.
 
@@ -224,7 +317,10 @@ class Client:
 
         :returns: False: not done, because the client is not connected, or not by UDP, or there is no way to the node.
         """
-        return self._connector.rebind()
+        is_moved = self._connector.rebind()
+        if is_moved and self._links is not None:
+            self._links.moved()
+        return is_moved
 
     def on(self, event_class: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
         """Call `callback` with each event of that class; with `Event` for all. It may be a coroutine function.
@@ -252,13 +348,34 @@ class Client:
         remove = self._listeners.add(Event, put)
         return stream
 
+    def _tell(self, event: Event) -> None:
+        """Called by the connector."""
+        if isinstance(event, Connected):
+            self._connected = event
+        elif isinstance(event, Disconnected):
+            self._connected = None if not event.will_retry else self._connected
+        own_id = self._connected.user_id if self._connected is not None else ""
+        self._rooms.heard(event, own_id)
+        if self._links is None:
+            self._listeners.tell(event)
+        elif not self._links.take_push(event):
+            self._listeners.tell(event)
+            self._links.heard(event)
+
+    def _room_joined(self, room_id: str) -> str:
+        self._rooms.add(room_id)
+        return room_id
+
     def _tell_group(self, cmd: Command, group_id: str, message: bytes, reliable: bool) -> Deferred[None]:
+        return self._ask_place(cmd, group_id, message, reliable).addCallback(lambda _: None)
+
+    def _ask_place(self, cmd: Command, place_id: str, message: bytes, reliable: bool) -> Deferred[bytes]:
+        """Run a command about one group or room."""
         try:
-            payload = encode_gid_message(group_id, message)
+            payload = encode_gid_message(place_id, message)
         except ValueError as error:
             return fail(MalformedPayload(str(error)))
-        answer = self._connector.request(BUILT_IN_VER, cmd, payload, reliable, None)
-        return answer.addCallback(lambda _: None)
+        return self._connector.request(BUILT_IN_VER, cmd, payload, reliable, None)
 
     def _tell_peer(self, cmd: Command, peer: str, message: bytes, reliable: bool) -> Deferred[None]:
         try:
@@ -269,11 +386,4 @@ class Client:
         return answer.addCallback(lambda _: None)
 
     def _ask(self, cmd: Command, payload: bytes, decode: Callable[[bytes], R]) -> Deferred[R]:
-        def decoded(answer: bytes) -> R:
-            try:
-                return decode(answer)
-            except MalformedPayload as error:
-                # As it is, it would read as if the request had been at fault.
-                raise RemoteProtocolError(f"the answer cannot be read: {error}") from None
-
-        return self._connector.request(BUILT_IN_VER, cmd, payload, True, None).addCallback(decoded)
+        return self._connector.request(BUILT_IN_VER, cmd, payload, True, None).addCallback(_read, decode)

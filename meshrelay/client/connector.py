@@ -29,7 +29,7 @@ from meshrelay.client.address import NodeAddress
 from meshrelay.client.errors import ConnectFailed, NotConnected, SignInRefused
 from meshrelay.client.events import Connected, Disconnected, Event
 from meshrelay.client.identity import Identity, LinkTraits
-from meshrelay.client.links import Credentials, Link, LinkReceiver, MovableLink, open_link
+from meshrelay.client.links import Credentials, Link, LinkReceiver, MovableLink, PeerSocket, open_link
 from meshrelay.client.machine import ClientMachine, Output, SignInFailed, State
 from meshrelay.client.options import ClientOptions
 from meshrelay.client.requests import Settled
@@ -214,6 +214,10 @@ class Connector:
         :returns: False: there is no connection that can, or no way to the node at this moment.
         """
         return isinstance(self._link, MovableLink) and self._link.rebind()
+
+    def peer_socket(self) -> PeerSocket | None:
+        """Return the connection if peers can be spoken to by its socket; None: it is no UDP, or there is none."""
+        return self._link if isinstance(self._link, PeerSocket) else None
 
     def data_received(self, data: bytes, is_reliable: bool) -> None:
         """Called by the link."""

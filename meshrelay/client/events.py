@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshrelay.wire.commands import BUILT_IN_VER, Command, decode_pushed_direct, decode_pushed_message
+from meshrelay.wire.room_commands import decode_pushed_owner
 
 __all__ = [
     "Connected",
@@ -24,6 +25,11 @@ __all__ = [
     "GroupMemberLost",
     "GroupMessageReceived",
     "PushReceived",
+    "RoomMemberJoined",
+    "RoomMemberLeft",
+    "RoomMemberLost",
+    "RoomMessageReceived",
+    "RoomOwnerChanged",
     "decode_push",
 ]
 
@@ -115,6 +121,44 @@ class DirectPeerGone(_DirectEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class _RoomEvent(Event):
+    room_id: str
+    user_id: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMessageReceived(_RoomEvent):
+    """Another member broadcast `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMemberJoined(_RoomEvent):
+    """A user joined and said `message`, which may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMemberLeft(_RoomEvent):
+    """A user left and said `message`, which may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMemberLost(_RoomEvent):
+    """A member was lost without leaving; the application of the room's node made `message`, which may be empty.
+
+    With this client's own user ID: the client is in the room no more, for it was closed or its node died.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class RoomOwnerChanged(Event):
+    """The room has another owner."""
+
+    room_id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
 class PushReceived(Event):
     """A push of the application's own (ver 2 to 255), or one that this version has no class for."""
 
@@ -131,6 +175,13 @@ _GROUP_EVENTS: dict[int, Callable[[str, str, bytes], Event]] = {
     Command.GROUP_BACK.value: GroupMemberBack,
 }
 
+_ROOM_EVENTS: dict[int, Callable[[str, str, bytes], Event]] = {
+    Command.ROOM_BROADCAST.value: RoomMessageReceived,
+    Command.ROOM_JOIN.value: RoomMemberJoined,
+    Command.ROOM_LEAVE.value: RoomMemberLeft,
+    Command.ROOM_LOST.value: RoomMemberLost,
+}
+
 _DIRECT_EVENTS: dict[int, Callable[[str, bytes], Event]] = {
     Command.DM_SEND.value: DirectMessageReceived,
     Command.DM_CLEAR.value: DirectCleared,
@@ -145,10 +196,12 @@ def decode_push(ver: int, cmd: int, payload: bytes) -> Event:
     :raises MalformedPayload: the node's fault.
     """
     if ver == BUILT_IN_VER:
-        make = _GROUP_EVENTS.get(cmd)
+        make = _GROUP_EVENTS.get(cmd) or _ROOM_EVENTS.get(cmd)
         if make is not None:
             return make(*decode_pushed_message(payload))
         make_direct = _DIRECT_EVENTS.get(cmd)
         if make_direct is not None:
             return make_direct(*decode_pushed_direct(payload))
+        if cmd == Command.ROOM_OWNER:
+            return RoomOwnerChanged(*decode_pushed_owner(payload))
     return PushReceived(ver, cmd, payload)

@@ -38,7 +38,17 @@ from meshrelay.client.address import NodeAddress, Transport
 from meshrelay.client.identity import LinkTraits
 from meshrelay.client.options import ClientOptions
 
-__all__ = ["Credentials", "Link", "LinkReceiver", "MovableLink", "TcpLink", "open_link", "stream_endpoint"]
+__all__ = [
+    "Credentials",
+    "Link",
+    "LinkReceiver",
+    "MovableLink",
+    "PeerEars",
+    "PeerSocket",
+    "TcpLink",
+    "open_link",
+    "stream_endpoint",
+]
 
 
 class LinkReceiver(Protocol):
@@ -82,6 +92,33 @@ class MovableLink(Protocol):
 
     def rebind(self) -> bool:
         """Go on from a new local address; False: it cannot at this moment, and all is as before."""
+
+
+class PeerEars(Protocol):
+    """Who hears what comes from others than the node."""
+
+    def datagram_received(self, datagram: bytes, place: tuple[str, int]) -> None:
+        """Anything, from any host and port."""
+
+    def socket_left(self, port: Any) -> None:
+        """The connection to the node is over. Its socket, a UDP port of Twisted, is the hearer's now, who closes it."""
+
+
+@runtime_checkable
+class PeerSocket(Protocol):
+    """A link whose UDP socket speaks to peers as well."""
+
+    def share(self, ears: PeerEars) -> bool:
+        """Let `ears` hear peers from now on; it takes a new socket. False: there is none to be had, see `rebind`."""
+
+    def send_to(self, datagram: bytes, place: tuple[str, int]) -> None:
+        """Send to a peer by that socket; what cannot be sent is dropped."""
+
+    def node_place(self) -> tuple[str, int]:
+        """Host and port of the node."""
+
+    def local_port(self) -> int:
+        """Of the socket at this moment; 0: there is none."""
 
 
 class Credentials:

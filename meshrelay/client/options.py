@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshrelay import __version__
+
+if TYPE_CHECKING:
+    from meshrelay.client.p2p.options import P2POptions
 
 __all__ = ["ClientOptions"]
 
@@ -37,5 +40,7 @@ class ClientOptions:
     #: Whose certificates are trusted (tls, wss, udp+https): a certificate, or what
     #: `twisted.internet.ssl.trustRootFromCertificates` returns; None = those of the system.
     trust_root: Any = None
+    #: Of P2P links, see `Client.links`; None = the defaults.
+    p2p: P2POptions | None = None
     #: Where the jitter of the delays comes from.
     uniform: Callable[[float, float], float] = field(default=random.uniform, repr=False)

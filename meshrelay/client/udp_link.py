@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 
-from meshrelay.client.links import LinkReceiver
+from meshrelay.client.links import LinkReceiver, PeerEars
 from meshrelay.client.machine import MAX_PUSH_BYTES
 from meshrelay.client.requests import PROBE_ID
 from meshrelay.client.udp_path import UdpPath
@@ -257,6 +257,23 @@ class UdpLink:
         self._prod(now)
         self._schedule()
         return True
+
+    def share(self, ears: PeerEars) -> bool:
+        """See `PeerSocket`."""
+        self._path.share(ears)
+        return self.rebind()
+
+    def send_to(self, datagram: bytes, place: tuple[str, int]) -> None:
+        """See `PeerSocket`."""
+        self._path.send_to(datagram, place)
+
+    def node_place(self) -> tuple[str, int]:
+        """See `PeerSocket`."""
+        return self._path.place
+
+    def local_port(self) -> int:
+        """See `PeerSocket`."""
+        return self._path.local_port
 
     def _mend(self) -> None:
         if self._path.is_broken and self._reactor.seconds() >= self._may_move_at:

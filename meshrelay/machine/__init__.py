@@ -15,6 +15,11 @@ rtt                 round trip samples to timeouts
 reassembly          DAT packets to messages in order, and to acknowledgements
 packets             contents of SYN, DAT, ACK, EACK, RST and FIN
 ranges              sets of sequence numbers
+peer_link           a P2P link: the reliable machine above, direct and relayed paths below
+hole_punch          the way to one peer through NATs; peer_path checks one
+nat_kind            how our NAT chooses ports; port_prediction which ones to try
+unordered           reliable messages as they come
+tree                who tells whom, where many nodes are to be told
 backoff             how long to wait before the next try
 token_bucket        how many commands a session may give
 ==================  ==================================================================================
@@ -23,4 +28,6 @@ token_bucket        how many commands a session may give
 
     send_message --> fragmentation --> sending <--> in_flight, congestion, rtt --> DAT
     next_event   <-- reassembly <-- DAT                               ACK, EACK <-- reassembly
+
+    peer_link --> reliability --> sealed packets --> path of hole_punch, or the relay
 """

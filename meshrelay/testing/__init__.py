@@ -14,7 +14,9 @@ heap_clock          a clock for simulations with very many timers
 link_contract       what links between nodes must promise, as a check
 impairment          what a bad network does to datagrams and streams: loss, delay, rate, by a seed
 network             such a network between two pure machines, on a virtual clock
-udp_proxy           the same in front of a real UDP port
+nat                 NATs of all kinds, made of numbers
+peer_network        two P2P links, the NATs between them and their relay, on a virtual clock
+udp_proxy           such a network in front of a real UDP port
 tcp_proxy           the same in front of a real TCP port
 ==================  ========================================================================
 """

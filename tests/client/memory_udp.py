@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
@@ -20,14 +21,17 @@ ENDPOINT = decode_endpoint(answer())
 class MemoryUdpPort:
     """Stands where a UDP port and its socket stand.
 
+    :ivar places: where each packet went; None: to the node that it is connected to.
     :ivar failure: what sending fails with; None = it works.
     :ivar closing: what fires when it is closed; None = it is closed at once.
     """
 
-    def __init__(self, protocol: Any, interface: str, connect_failure: OSError | None) -> None:
+    def __init__(self, protocol: Any, interface: str, connect_failure: OSError | None, number: int) -> None:
         self.protocol = protocol
         self.interface = interface
         self.packets: list[bytes] = []
+        self.places: list[tuple[str, int] | None] = []
+        self.number = number
         self.peer: tuple[str, int] | None = None
         self.is_open = True
         self.failure: Exception | None = None
@@ -44,10 +48,16 @@ class MemoryUdpPort:
     def setsockopt(self, level: int, option: int, value: int) -> None:
         self.options.append((level, option, value))
 
-    def write(self, packet: bytes) -> None:
+    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
+        # As a real one: connected or with an address.
+        assert (self.peer is None) is (addr is not None)
         if self.failure is not None:
             raise self.failure
         self.packets.append(packet)
+        self.places.append(addr)
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", "0.0.0.0", self.number)
 
     def stopListening(self) -> Deferred[None]:
         self.is_open = False
@@ -74,7 +84,7 @@ class MemoryUdpReactor(Clock):
 
     def listenUDP(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 0) -> MemoryUdpPort:
         """See `IReactorUDP`."""
-        self.ports.append(MemoryUdpPort(protocol, interface, self.connect_failure))
+        self.ports.append(MemoryUdpPort(protocol, interface, self.connect_failure, 40000 + len(self.ports)))
         return self.ports[-1]
 
 

@@ -180,6 +180,34 @@ class ClientTests(SynchronousTestCase):
 
         _run(main())
 
+    def test_rooms(self) -> None:
+        """Rooms are made, joined, listed, spoken in and left by coroutines."""
+
+        async def main() -> None:
+            client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
+            client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
+            connecting = asyncio.create_task(client.connect())
+            await asyncio.sleep(0)
+            node.end.welcome()
+            await connecting
+            room_id = "r" * 52
+            calls: list[tuple[int, Coroutine[Any, Any, object], bytes, object]] = [
+                (100, client.create_room(max_members=2), room_id.encode(), room_id),
+                (101, client.join_room(room_id), b"\x03bob", "bob"),
+                (103, client.broadcast_room(room_id, b"hi"), b"", None),
+                (104, client.room_members(room_id), b"\x03bob\x03bob\x03ann", ("bob", ["bob", "ann"])),
+                (102, client.leave_room(room_id), b"", None),
+            ]
+            for cmd, call, answer, result in calls:
+                waiting = asyncio.create_task(call)
+                await asyncio.sleep(0)
+                [frame] = node.end.of_command(1, cmd)
+                node.end.answer(frame, answer)
+                self.assertEqual(await asyncio.wait_for(waiting, 5), result)
+            await client.close()
+
+        _run(main())
+
     def test_events_end(self) -> None:
         """The stream of events ends for asyncio too, and a callback may be a coroutine function."""
 

@@ -19,13 +19,18 @@ from meshrelay.client import (
     TooManyPending,
 )
 from meshrelay.errors import (
+    AlreadyMember,
     EmptyAndNotJoined,
     MalformedPayload,
     MessageIsEmpty,
     MessageTooLarge,
     NodesNotFound,
+    NotInRoom,
     RemoteProtocolError,
+    RoomFull,
+    RoomNotFound,
     TimedOut,
+    TooManyRooms,
     UserDeclined,
     UserNotFound,
 )
@@ -42,6 +47,7 @@ from meshrelay.wire.commands import (
     encode_pushed_message,
 )
 from meshrelay.wire.frame import Frame
+from meshrelay.wire.room_commands import NewRoom, decode_new_room
 from tests.client.node_end import MemoryNode
 
 GID = "g" * 52
@@ -66,6 +72,57 @@ class ClientCase(SynchronousTestCase):
         """The one frame of a command."""
         [frame] = self.node.end.of_command(ver, cmd)
         return frame
+
+
+class RoomTests(ClientCase):
+    """Rooms, as the program sees them."""
+
+    def test_create(self) -> None:
+        """create_room sends what was asked for and gives the ID."""
+        made = self.client.create_room(max_members=8, allow_empty=True, join=False, ttl_seconds=60, interval_ms=200)
+        self.assertEqual(decode_new_room(self.frame(100).payload), NewRoom(8, True, False, 60, 200))
+        self.node.end.answer(self.frame(100), GID.encode())
+        self.assertEqual(self.successResultOf(made), GID)
+
+    def test_join(self) -> None:
+        """join_room gives the owner; an answer that is none is the node's fault."""
+        joined = [self.client.join_room(GID, b"hi") for _ in range(2)]
+        frames = self.node.end.of_command(1, 101)
+        self.assertEqual(decode_gid_message(frames[0].payload), (GID, b"hi"))
+        self.node.end.answer(frames[0], b"\x03bob")
+        self.node.end.answer(frames[1], b"")
+        self.assertEqual(self.successResultOf(joined[0]), "bob")
+        self.failureResultOf(joined[1], RemoteProtocolError)
+
+    def test_members(self) -> None:
+        """room_members gives the owner and all members in order."""
+        members = self.client.room_members(GID)
+        self.node.end.answer(self.frame(104), b"\x03bob\x03bob\x03ann")
+        self.assertEqual(self.successResultOf(members), ("bob", ["bob", "ann"]))
+
+    def test_leave_and_broadcast(self) -> None:
+        """leave_room and broadcast_room fire with None once the node has answered."""
+        for cmd, done in ((102, self.client.leave_room(GID, b"bye")), (103, self.client.broadcast_room(GID, b"bye"))):
+            self.assertEqual(decode_gid_message(self.frame(cmd).payload), (GID, b"bye"))
+            self.assertEqual(self.frame(cmd).status, 1)
+            self.node.end.answer(self.frame(cmd))
+            self.assertIsNone(self.successResultOf(done), cmd)
+        self.client.broadcast_room(GID, b"x", reliable=False).addErrback(lambda _: None)
+        self.assertEqual(self.node.end.of_command(1, 103)[1].status, 0)
+
+    def test_refusals(self) -> None:
+        """What the node refuses comes as the class of its code."""
+        for number, (code, error_class) in enumerate(
+            {20: AlreadyMember, 23: RoomFull, 24: NotInRoom, 25: RoomNotFound, 14: TooManyRooms, 6: TimedOut}.items()
+        ):
+            joining = self.client.join_room(GID)
+            self.node.end.refuse(self.node.end.of_command(1, 101)[number], code, "because")
+            self.assertEqual(str(self.failureResultOf(joining, error_class).value), "because", code)
+
+    def test_bad_id(self) -> None:
+        """What cannot be a room's ID fails without a word to the node."""
+        for answer in (self.client.join_room("short"), self.client.room_members("\u00e9" * 52)):
+            self.failureResultOf(answer, MalformedPayload)
 
 
 class ClientTests(ClientCase):

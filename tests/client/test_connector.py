@@ -15,8 +15,11 @@ from meshrelay.client.events import Connected, Disconnected, Event, PushReceived
 from meshrelay.client.identity import Identity
 from meshrelay.client.links import TcpLink
 from meshrelay.client.options import ClientOptions
+from meshrelay.client.udp_link import UdpLink
 from meshrelay.errors import TimedOut
+from meshrelay.machine.reliability import ReliabilityMachine
 from meshrelay.wire.commands import CORE_VER, CoreCommand
+from meshrelay.wire.datagram import TO_NODE, PacketCodec
 from tests.client.node_end import SID, MemoryNode
 
 URL = "tcp://127.0.0.1:7200"
@@ -420,6 +423,18 @@ class MoveTests(ConnectorCase):
         self.node.end.welcome()
         self.assertTrue(connector.rebind())
         self.assertEqual(self.node.end.moves, 1)
+
+    def test_peer_socket(self) -> None:
+        """Only a connection by UDP has a socket for peers."""
+        connector = self.make()
+        self.assertIsNone(connector.peer_socket())
+        connector.connect()
+        self.assertIsNone(connector.peer_socket())
+        machine = ReliabilityMachine(True, 1)
+        codec = PacketCodec(bytes(16), bytes(32), TO_NODE)
+        link = UdpLink(self.clock, self.node.end.receiver, codec, machine, ("127.0.0.1", 1))
+        connector._link = link
+        self.assertIs(connector.peer_socket(), link)
 
     def test_link_that_cannot(self) -> None:
         """A stream cannot move, and is left as it is."""

@@ -15,10 +15,16 @@ from meshrelay.client.events import (
     GroupMemberLost,
     GroupMessageReceived,
     PushReceived,
+    RoomMemberJoined,
+    RoomMemberLeft,
+    RoomMemberLost,
+    RoomMessageReceived,
+    RoomOwnerChanged,
     decode_push,
 )
 from meshrelay.errors import MalformedPayload
 from meshrelay.wire.commands import encode_direct, encode_pushed_message
+from meshrelay.wire.room_commands import encode_pushed_owner
 
 GID = "g" * 52
 
@@ -38,6 +44,19 @@ class DecodePushTests(SynchronousTestCase):
         }.items():
             event = decode_push(1, cmd, payload)
             self.assertEqual(event, event_class(GID, "bob", b"hi"), cmd)
+
+    def test_room_pushes(self) -> None:
+        """Each push of the room table has its class, with room, user and message, or the owner."""
+        payload = encode_pushed_message(GID, "bob", b"hi")
+        for cmd, event_class in {
+            101: RoomMemberJoined,
+            102: RoomMemberLeft,
+            103: RoomMessageReceived,
+            106: RoomMemberLost,
+        }.items():
+            event = decode_push(1, cmd, payload)
+            self.assertEqual(event, event_class(GID, "bob", b"hi"), cmd)
+        self.assertEqual(decode_push(1, 105, encode_pushed_owner(GID, "bob")), RoomOwnerChanged(GID, "bob"))
 
     def test_direct_pushes(self) -> None:
         """Each push of the table of direct messages has its class, with the other user and the message."""

@@ -45,6 +45,35 @@ class UdpLinkCase(SynchronousTestCase):
         self.node.events.clear()
 
 
+class ShareTests(UdpLinkCase):
+    """A socket for peers as well."""
+
+    def test_share(self) -> None:
+        """The link goes on from a new socket, which the node is shown at once, and peers are spoken to by it."""
+        self.online()
+        heard: list[tuple[bytes, tuple[str, int]]] = []
+        left: list[object] = []
+
+        class Ears:
+            def datagram_received(self, datagram: bytes, place: tuple[str, int]) -> None:
+                heard.append((datagram, place))
+
+            def socket_left(self, port: object) -> None:
+                left.append(port)
+
+        self.assertTrue(self.link.share(Ears()))
+        self.assertEqual(len(self.reactor.port.packets), 1)
+        self.node.exchange()
+        self.link.send_to(b"hi", ("203.0.113.5", 7000))
+        self.reactor.port.protocol.datagramReceived(b"ho", ("203.0.113.5", 7000))
+        self.assertEqual(self.reactor.port.packets, [b"hi"])
+        self.assertEqual(heard, [(b"ho", ("203.0.113.5", 7000))])
+        self.assertEqual(self.link.node_place(), ("127.0.0.1", 7100))
+        self.assertEqual(self.link.local_port(), self.reactor.port.number)
+        self.link.abort()
+        self.assertEqual(left, [self.reactor.port])
+
+
 class OpenTests(UdpLinkCase):
     """The SYN exchange."""
 

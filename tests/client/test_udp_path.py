@@ -99,3 +99,73 @@ class UdpPathTests(SynchronousTestCase):
         self.reactor.port.protocol.datagramReceived(b"late", None)
         self.successResultOf(self.path.close())
         self.assertEqual((self.reactor.port.is_open, self.recorder.told), (False, []))
+
+
+class _Ears:
+    """Remembers what peers hear."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[bytes, tuple[str, int]]] = []
+        self.ports: list[object] = []
+
+    def datagram_received(self, datagram: bytes, place: tuple[str, int]) -> None:
+        self.told.append((datagram, place))
+
+    def socket_left(self, port: object) -> None:
+        self.ports.append(port)
+
+
+class SharedTests(SynchronousTestCase):
+    """A socket that peers are spoken to by as well."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryUdpReactor()
+        self.recorder, self.ears = _Recorder(), _Ears()
+        self.path = UdpPath(self.reactor, "127.0.0.1", 7100, self.recorder)
+        self.path.move()
+        self.path.share(self.ears)
+
+    def test_before_the_move(self) -> None:
+        """The socket from before is the node's alone: nothing goes to peers by it."""
+        self.path.send_to(b"x", ("203.0.113.5", 7000))
+        self.assertEqual((self.reactor.port.packets, self.path.dropped["unshared"]), ([], 1))
+
+    def test_told_apart(self) -> None:
+        """What comes from the node is told to the link, everything else to the peers, and both are sent to."""
+        self.path.move()
+        port = self.reactor.port
+        port.protocol.datagramReceived(b"node", ("127.0.0.1", 7100))
+        port.protocol.datagramReceived(b"peer", ("203.0.113.5", 7000))
+        port.protocol.datagramReceived(b"other port", ("127.0.0.1", 7101))
+        self.path.send(b"to node")
+        self.path.send_to(b"to peer", ("203.0.113.5", 7000))
+        self.assertEqual(self.recorder.told, [b"node"])
+        expected = [(b"peer", ("203.0.113.5", 7000)), (b"other port", ("127.0.0.1", 7101))]
+        self.assertEqual(self.ears.told, expected)
+        self.assertEqual(port.places, [("127.0.0.1", 7100), ("203.0.113.5", 7000)])
+        self.assertEqual((self.path.place, self.path.local_port), (("127.0.0.1", 7100), port.number))
+
+    def test_peer_out_of_reach(self) -> None:
+        """A peer that cannot be sent to says nothing about the socket."""
+        self.path.move()
+        self.reactor.port.failure = OSError(ENETUNREACH, "no way")
+        self.path.send_to(b"x", ("203.0.113.5", 7000))
+        self.assertEqual((self.path.is_broken, self.path.dropped["unsent_to_peer"]), (False, 1))
+
+    def test_close(self) -> None:
+        """After the end the socket is the peers' own, and still heard by them alone."""
+        self.path.move()
+        port = self.reactor.port
+        self.successResultOf(self.path.close())
+        port.protocol.datagramReceived(b"peer", ("203.0.113.5", 7000))
+        port.protocol.datagramReceived(b"node", ("127.0.0.1", 7100))
+        self.assertEqual((port.is_open, self.ears.ports, self.recorder.told), (True, [port], []))
+        self.assertEqual([datagram for datagram, _ in self.ears.told], [b"peer", b"node"])
+        self.assertEqual(self.path.local_port, 0)
+
+    def test_next_move(self) -> None:
+        """A socket that was changed for a new one is closed, also when it was shared."""
+        self.path.move()
+        old = self.reactor.port
+        self.path.move()
+        self.assertEqual((old.is_open, self.ears.ports), (False, []))

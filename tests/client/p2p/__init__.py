@@ -1,0 +1,1 @@
+"""Tests of `meshrelay.client.p2p`."""
