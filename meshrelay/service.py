@@ -24,6 +24,10 @@ from meshrelay.components.group_callbacks import GroupCallbacks, longest_message
 from meshrelay.components.group_nodes import GroupNodes, GroupSpreadRules, GroupSurroundings
 from meshrelay.components.group_table import GroupTable, GroupTableLimits
 from meshrelay.components.groups import GroupRules, Groups
+from meshrelay.components.link_parts import LinkRules, LinkSurroundings
+from meshrelay.components.links import PeerLinks
+from meshrelay.components.room_home import RoomRules
+from meshrelay.components.rooms import Rooms, RoomSurroundings
 from meshrelay.config.files import short_secret_warning
 from meshrelay.config.listening import is_all_addresses, parse_stream_place, parse_udp_place
 from meshrelay.config.schema import Config, SessionConfig
@@ -33,6 +37,7 @@ from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.outbox import OutboxLimits
 from meshrelay.fanout.turn import Turn
 from meshrelay.http.admin_direct import ServerMessages
+from meshrelay.http.admin_links import LinkPages
 from meshrelay.http.cluster import ClusterStatus, DirectoryView
 from meshrelay.http.health import DirectoryProbe, NodePhase
 from meshrelay.http.lag import LagMeter
@@ -53,13 +58,14 @@ from meshrelay.node_parts import (
     node_id_of,
     websocket_rules,
 )
-from meshrelay.session.application import Application
+from meshrelay.relay_parts import RelayNode
+from meshrelay.session.application import Application, Components
 from meshrelay.session.auth import Identity
 from meshrelay.session.dispatch import Dispatcher
 from meshrelay.session.drain import Drain
 from meshrelay.session.reception import Reception
 from meshrelay.session.registry import RegistryLimits, SessionRegistry
-from meshrelay.session.roaming import Memberships, Roaming
+from meshrelay.session.roaming import Memberships, Roaming, RoomMemberships
 from meshrelay.session.rules import ConnectionRules
 from meshrelay.transport.listen import ListeningPlaces
 from meshrelay.transport.stream_link import StreamParts, shown_address
@@ -115,32 +121,26 @@ class Node(Service):
         self.groups: Groups
         registration = self.cluster.introduce(self._face())
         self.groups = self._make_groups(config, registration)
+        self.rooms = self._make_rooms(config)
+        self.links = self._make_links(config)
         self.direct = self._make_direct(config)
         self.roaming: Roaming | None = None
         if registration is not None:
-            self.roaming = Roaming(
-                self.cluster.nodes,
-                self.cluster.directory,
-                registration,
-                self.registry,
-                reactor,
-                lambda: int(reactor.seconds() * 1_000_000),
-                Memberships(self.groups.memberships, self.groups.recall),
-            )
+            self.roaming = self._make_roaming(registration)
             self.reception.arrivals = self.roaming
             self.registry.add_observer(self.roaming)
         self.application = Application(
             self.node_id,
             reactor,
-            self.groups,
-            self.direct,
+            Components(self.groups, self.rooms, self.links, self.direct),
             self.registry,
             self._dispatcher,
             config.session.max_payload_bytes,
         )
-        for observer in (self.groups, self.direct, self.application):
+        for observer in (self.groups, self.rooms, self.links, self.direct, self.application):
             self.registry.add_observer(observer)
         self._udp = UdpListener(self.reception, self._udp_parts(config))
+        self.relay = RelayNode(config, reactor, self._turn, self._alarms)
         self._lag = LagMeter(reactor, self.counters)
         self.places = ListeningPlaces(reactor)
         self._site: RelaySite | None = None
@@ -150,6 +150,47 @@ class Node(Service):
 
     def _registry_limits(self, session: SessionConfig, rules: ConnectionRules) -> RegistryLimits:
         return RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections)
+
+    def _make_roaming(self, registration: Registration) -> Roaming:
+        rooms = RoomMemberships(self.rooms.memberships, self.rooms.recall, self.rooms.adopt)
+        return Roaming(
+            self.cluster.nodes,
+            self.cluster.directory,
+            registration,
+            self.registry,
+            self._reactor,
+            lambda: int(self._reactor.seconds() * 1_000_000),
+            Memberships(self.groups.memberships, self.groups.recall, rooms),
+        )
+
+    def _make_rooms(self, config: Config) -> Rooms:
+        around = RoomSurroundings(
+            self.cluster.nodes,
+            self.registry,
+            self._hub,
+            self._turn,
+            self._alarms,
+            secrets.token_bytes,
+            lambda: self.reception.is_draining,
+        )
+        return Rooms(around, RoomRules.of(config))
+
+    def _make_links(self, config: Config) -> PeerLinks:
+        around = LinkSurroundings(
+            self.cluster.nodes,
+            self.registry,
+            self.rooms,
+            self._turn,
+            self._alarms,
+            secrets.token_bytes,
+            self._send_lossy,
+        )
+        return PeerLinks(around, LinkRules.of(config))
+
+    def _send_lossy(self, node_id: str, kind: int, payload: bytes) -> bool:
+        links = self.cluster.links
+        link = links.find(node_id) if links is not None else None
+        return link is not None and link.send(kind, payload, is_reliable=False)
 
     def _make_direct(self, config: Config) -> DirectMessages:
         cluster = self.cluster
@@ -245,6 +286,8 @@ class Node(Service):
             self._set_up_application()
             for component, is_exposed in (
                 (self.groups, self.config.group.expose_commands),
+                (self.rooms, self.config.room.expose_commands),
+                (self.links, self.config.link.expose_commands),
                 (self.direct, self.config.dm.expose_commands),
             ):
                 if is_exposed:
@@ -283,6 +326,7 @@ class Node(Service):
         self._websockets = NodeWebSocketFactory(accept, parts, handshakes, self._reactor)
         self.places.listen_stream("websocket", listen.websocket, self._websockets)
         self.cluster.listen(self.places)
+        self.relay.listen(self.places, self.cluster)
         self._site = make_site(self._pages(origins), self._reactor)
         self.places.listen_stream("http", listen.http, self._site)
 
@@ -309,15 +353,17 @@ class Node(Service):
             is_ready=lambda: self._is_ready,
             node_id=self.node_id,
             allowed_origins=origins,
-            registry=make_registry(self._metric_sources()),
+            registry=self.relay.add_metrics(make_registry(self._metric_sources())),
             counters=self.counters,
             cluster=neighbours,
             is_starting=self._is_starting,
             probe=probe,
             cluster_status=ClusterStatus(status, neighbours, view, self._reactor),
             direct=ServerMessages(self.direct.send_as_server, self.config.session.max_payload_bytes),
+            links=LinkPages(self.node_id, self.links.started_rooms, self.links.statistics, self.links.link_pairs),
             admin=admin_access(self.config),
             metrics_page=self._metrics_of_all(),
+            relay=self.relay.health(),
         )
 
     def _metrics_of_all(self) -> Callable[[], Deferred[bytes]] | None:
@@ -343,7 +389,7 @@ class Node(Service):
             __version__,
             self.counters,
             self.registry,
-            (self.groups, self.direct, *self._cluster_counts()),
+            (self.groups, self.rooms, self.links, self.direct, self.relay, *self._cluster_counts()),
             lambda: self._udp.reservation_count,
             self._lag,
             lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
@@ -406,9 +452,12 @@ class Node(Service):
 
     async def _stop(self, drain: Drain) -> None:
         # HTTP stays open until the end: load balancers ask it whether the node is ready.
-        await self.places.close("tcp", "websocket")
+        await self.places.close("tcp", "websocket", "relay")
+        self.relay.stop()
         await drain.start()
         self.groups.stop()
+        self.rooms.stop()
+        self.links.stop()
         self.direct.stop()
         if self.roaming is not None:
             self.roaming.stop()

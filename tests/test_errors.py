@@ -23,6 +23,7 @@ from meshrelay.errors import (
     MalformedFrame,
     MeshRelayError,
     NodeOffline,
+    NotInRoom,
     NotMember,
     PacketRejected,
     ProtocolError,
@@ -30,10 +31,17 @@ from meshrelay.errors import (
     Refused,
     RemoteProtocolError,
     RemoteTimeout,
+    RoomFull,
+    RoomJoinError,
+    RoomLeaveError,
+    RoomNewError,
+    RoomNotFound,
+    RoomTimeout,
     SessionClosed,
     SlowReceiver,
     TimedOut,
     TooManyGroups,
+    TooManyRooms,
 )
 from meshrelay.model import CloseReason, Status
 
@@ -41,9 +49,10 @@ from meshrelay.model import CloseReason, Status
 CODES = {
     1: "MALFORMED_PAYLOAD", 2: "UNKNOWN_COMMAND", 3: "NOT_SIGNED_IN", 4: "RATE_LIMITED", 5: "MESSAGE_TOO_LARGE",
     6: "TIMED_OUT", 7: "INTERNAL", 8: "REFUSED", 9: "NODE_DRAINING", 10: "INVALID_TTL", 11: "EMPTY_AND_NOT_JOINED",
-    12: "NODE_OFFLINE", 13: "TOO_MANY_GROUPS", 20: "ALREADY_MEMBER", 21: "GROUP_NOT_FOUND", 22: "NOT_MEMBER",
-    23: "ROOM_FULL", 24: "NOT_IN_ROOM", 25: "ROOM_NOT_FOUND", 30: "USER_NOT_FOUND", 31: "MESSAGE_IS_EMPTY",
-    32: "NODES_NOT_FOUND", 33: "USER_DECLINED", 40: "NOT_ENOUGH_MEMBERS", 41: "LINK_GROUP_SIZE_INVALID",
+    12: "NODE_OFFLINE", 13: "TOO_MANY_GROUPS", 14: "TOO_MANY_ROOMS", 20: "ALREADY_MEMBER", 21: "GROUP_NOT_FOUND",
+    22: "NOT_MEMBER", 23: "ROOM_FULL", 24: "NOT_IN_ROOM", 25: "ROOM_NOT_FOUND", 30: "USER_NOT_FOUND",
+    31: "MESSAGE_IS_EMPTY", 32: "NODES_NOT_FOUND", 33: "USER_DECLINED", 40: "NOT_ENOUGH_MEMBERS",
+    41: "LINK_GROUP_SIZE_INVALID",
 }  # fmt: skip
 
 
@@ -91,6 +100,25 @@ class KindTests(SynchronousTestCase):
         }
         for cls, expected in table.items():
             self.assertEqual(tuple(isinstance(cls(), kind) for kind in kinds), expected, cls)
+
+    def test_kinds_of_rooms(self) -> None:
+        """The same of rooms; what groups and rooms have in common is of both kinds."""
+        kinds = (RoomNewError, RoomJoinError, RoomLeaveError)
+        table = {
+            InvalidTTL: (True, False, False),
+            NodeOffline: (True, False, False),
+            TooManyRooms: (True, True, False),
+            AlreadyMember: (False, True, False),
+            RoomFull: (False, True, False),
+            RoomNotFound: (False, True, True),
+            RoomTimeout: (False, True, True),
+            NotInRoom: (False, False, True),
+            GroupNotFound: (False, False, False),
+        }
+        for cls, expected in table.items():
+            self.assertEqual(tuple(isinstance(cls(), kind) for kind in kinds), expected, cls)
+        self.assertIsInstance(RoomTimeout(), TimedOut)
+        self.assertEqual(RoomTimeout.status, Status.ERROR)
 
     def test_raised_from(self) -> None:
         """An error that was raised from one is one, however long the chain."""

@@ -46,7 +46,14 @@ FRAMEWORK_PREFIXES = ("opt_", "remote_", "render_", "assert")
 
 
 #: The part of the package that users import from; its names are a promise.
-PUBLIC = ("meshrelay.client", "meshrelay.errors", "meshrelay.interfaces", "meshrelay.model", "meshrelay.testing")
+PUBLIC = (
+    "meshrelay.client",
+    "meshrelay.errors",
+    "meshrelay.interfaces",
+    "meshrelay.model",
+    "meshrelay.relay_client",
+    "meshrelay.testing",
+)
 
 #: Calls that make something which can change.
 _MUTABLE_CALLS = frozenset({"list", "dict", "set", "bytearray", "deque", "Counter", "defaultdict", "OrderedDict"})

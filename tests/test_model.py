@@ -6,7 +6,17 @@ from dataclasses import FrozenInstanceError
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.model import PROTOCOL_VERSION, CloseReason, Group, Member, Status, User, check_user_id
+from meshrelay.model import (
+    PROTOCOL_VERSION,
+    CloseReason,
+    Group,
+    Member,
+    Room,
+    RoomMember,
+    Status,
+    User,
+    check_user_id,
+)
 
 #: client-protocol, section 2.
 CLOSE_CODES = {
@@ -71,6 +81,12 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(user, User("ann", "0" * 32, "tcp"))
         self.assertEqual(hash(user), hash(User("ann", "0" * 32, "tcp")))
         self.assertNotIn("secret", repr(user))
+
+    def test_room_owner(self) -> None:
+        """The owner of a room is its first member; an empty one has none."""
+        members = (RoomMember("ann", "0" * 32, "n1"), RoomMember("bob", "1" * 32, "n2"))
+        self.assertEqual(Room("r" * 52, 8, False, 60, 0, members).owner, "ann")
+        self.assertIsNone(Room("r" * 52, 8, True, 60, 0, ()).owner)
 
     def test_frozen(self) -> None:
         """A snapshot does not change."""

@@ -18,11 +18,7 @@ from meshrelay.errors import ConfigProblem
 __all__ = ["NOT_AVAILABLE", "STREAM_KEYS", "UDP_KEYS", "check_config", "check_static_groups", "value_of"]
 
 #: Keys of parts that are not built yet; only their default is taken.
-NOT_AVAILABLE = (
-    "relay.listen",
-    "relay.quic",
-    "overlay.listen",
-)
+NOT_AVAILABLE = ("overlay.listen",)
 
 #: Keys that hold the string of a listening place for streams.
 STREAM_KEYS = ("listen.tcp", "listen.websocket", "listen.http", "mesh.listen", "relay.listen", "overlay.listen")
@@ -58,6 +54,7 @@ def check_config(config: Config, wrong: frozenset[str]) -> list[ConfigProblem]:
         _Rule(("auth.mode", "auth.algorithms", "auth.secret_file", "auth.public_key_file"), _check_token_keys),
     ]
     rules.extend(_Rule(keys, check) for keys, check in CLUSTER_RULES)
+    rules.append(_Rule(("relay.listen", "relay.quic"), _check_relay))
     rules.append(_Rule(("group.static_groups",), lambda config: check_static_groups(config.group)))
     for rule in rules:
         if wrong.isdisjoint(rule.keys):
@@ -129,6 +126,25 @@ def _check_token_keys(config: Config) -> Iterator[ConfigProblem]:
         yield ConfigProblem("auth.secret_file", f"is needed by {symmetric[0]}{hint}")
     elif others and not auth.public_key_file:
         yield ConfigProblem("auth.public_key_file", f"is needed by {others[0]}")
+
+
+def _check_relay(config: Config) -> Iterator[ConfigProblem]:
+    """A relay without a secret lets everybody in, and QUIC is always encrypted."""
+    relay = config.relay
+    for name, parse in (("listen", parse_stream_place), ("quic", parse_udp_place)):
+        text: str = getattr(relay, name)
+        try:
+            is_reachable = bool(text) and not parse(text).is_loopback
+        except ValueError:
+            # Told by the rule of the key itself.
+            continue
+        if is_reachable and not relay.secret_file:
+            problem = f"{text} can be reached from other machines, and without relay.secret_file it lets everybody in"
+            yield ConfigProblem(f"relay.{name}", problem)
+    if relay.quic:
+        for name in ("certificate_file", "key_file"):
+            if not getattr(relay, name):
+                yield ConfigProblem(f"relay.{name}", "is needed by relay.quic")
 
 
 def check_static_groups(config: GroupConfig) -> Iterator[ConfigProblem]:

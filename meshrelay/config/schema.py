@@ -317,6 +317,8 @@ class RoomConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Rooms."""
 
     max_members: Annotated[int, _key("most members that a room may be made for", ge=1, le=65_535)] = 1000
+    max_rooms: Annotated[int, _key("rooms on this node; the next one is refused", ge=0, le=10_000_000)] = 100_000
+    max_rooms_per_user: Annotated[int, _key("rooms that one user may be in", ge=1, le=1000)] = 100
     expose_commands: Annotated[bool, _key("false: clients cannot use the room commands, only the application")] = True
 
 
@@ -325,6 +327,14 @@ class LinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     max_link_members: Annotated[int, _key("members of one link group", ge=2, le=255)] = 8
     allow_private: Annotated[bool, _key("true: clients may be told each other's private addresses")] = True
+    forward_packets_per_second: Annotated[
+        int,
+        _key("packets that one user may send through the node to peers", ge=0, le=1_000_000, empty="no limit"),
+    ] = 2000
+    forward_bytes_per_second: Annotated[
+        int,
+        _key("bytes that one user may send through the node to peers", ge=0, le=1 << 32, empty="no limit"),
+    ] = 2_097_152
     expose_commands: Annotated[bool, _key("false: clients cannot use the link commands, only the application")] = True
 
 
@@ -380,6 +390,10 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str,
         _key("secret that peers' tokens are signed with", empty="every token is accepted, loopback only", file=True),
     ] = ""
+    certificate_file: Annotated[
+        str, _key("PEM file of the certificate for quic; a chain is sent as it is", empty="none", file=True)
+    ] = ""
+    key_file: Annotated[str, _key("PEM file of the private key for quic", empty="none", file=True)] = ""
 
 
 Bootstrap = Annotated[str, _key("a peer", pattern=r"wss?://[^\s/]+(/\S*)?", form="ws://host:port or wss://host:port")]

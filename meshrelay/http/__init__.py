@@ -5,6 +5,8 @@ site            the tree of pages, and the bounds of every connection
 page            one page: allowed methods, JSON answers at once or later, errors
 headers         headers of a request: token, host
 admin           who may see what only operators should
+admin_direct    POST /direct/<user ID>: a direct message of the server
+admin_links     GET /links: P2P links, and why some go through the node
 endpoint        GET /endpoint/type/<type>/user/<user ID>: host, port, and for UDP the secrets
 chooser         a client that may sign in -> a place on the least loaded node
 placement       records of the nodes -> the order in which they are offered
@@ -15,6 +17,8 @@ node_status     what each node tells for that page
 neighbours      links and directory, as chooser and cluster want to see them
 metrics         GET /metrics: the node's counters as prometheus samples
 mesh_metrics    the samples of links and directory
+relay_metrics   the samples of the relay
+relay_health    GET /health/relay
 merged_metrics  the pages of several processes -> one
 lag             measures how late reactor turns come
 ==============  ===================================================================================
@@ -26,6 +30,6 @@ lag             measures how late reactor turns come
                                  -> cluster (admin) -> node_status | neighbours -> other nodes
                                  -> metrics (NodeCounters, sessions), mesh_metrics (links, directory)
 
-Only GET, HEAD and, where browsers ask first, OPTIONS are taken; a request with a body is refused before the body
-is read.
+Only GET, HEAD and, where browsers ask first, OPTIONS are taken, and POST by the page for direct messages; a request
+with a body is refused by all others before the body is read.
 """

@@ -34,12 +34,14 @@ from twisted.web.server import Request, Site
 from meshrelay.counters import NodeCounters
 from meshrelay.http.admin import AdminAccess
 from meshrelay.http.admin_direct import DirectPage, ServerMessages
+from meshrelay.http.admin_links import LinkPages, LinksPage
 from meshrelay.http.chooser import Chooser, Cluster, Endpoints, NoCluster
 from meshrelay.http.cluster import ClusterPage, ClusterStatus
 from meshrelay.http.endpoint import EndpointPage, EndpointRules
 from meshrelay.http.health import DirectoryProbe, NodePhase, health_pages
 from meshrelay.http.metrics import MetricsPage, metrics_text
 from meshrelay.http.page import NO_BODY_ANSWER, Branch, Page, error_answer, send_answer
+from meshrelay.http.relay_health import RelayHealth, RelayHealthPage
 from meshrelay.session.auth import Authenticator
 
 __all__ = [
@@ -87,9 +89,13 @@ class HttpPages:
     cluster_status: ClusterStatus | None = None
     #: None = there is no page to send direct messages with.
     direct: ServerMessages | None = None
+    #: None = there is no page about P2P links.
+    links: LinkPages | None = None
     admin: AdminAccess = field(default_factory=AdminAccess)
     #: Makes the text of the metrics page within 5 seconds; None = it is made of `registry`.
     metrics_page: Callable[[], Deferred[bytes]] | None = None
+    #: None = the node has no relay, and no page about it.
+    relay: RelayHealth | None = None
 
 
 class _Request(Request):
@@ -207,10 +213,15 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
     endpoint = EndpointPage(chooser, pages.authenticator, rules)
     phase = NodePhase(pages.is_ready, pages.is_starting)
     root.putChild(b"endpoint", endpoint)
-    root.putChild(b"health", health_pages(pages.node_id, phase, pages.probe))
+    health = health_pages(pages.node_id, phase, pages.probe)
+    if pages.relay is not None:
+        health.putChild(b"relay", RelayHealthPage(pages.relay))
+    root.putChild(b"health", health)
     root.putChild(b"metrics", MetricsPage(pages.metrics_page or partial(metrics_text, pages.registry)))
     if pages.cluster_status is not None:
         root.putChild(b"cluster", ClusterPage(pages.cluster_status, pages.admin))
     if pages.direct is not None:
         root.putChild(b"direct", DirectPage(pages.direct, pages.admin))
+    if pages.links is not None:
+        root.putChild(b"links", LinksPage(pages.links, pages.admin))
     return RelaySite(root, endpoint, clock, pages.counters)

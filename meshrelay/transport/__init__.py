@@ -6,13 +6,21 @@ shared_port        one TCP port for several processes
 tcp                frames back to back on a stream
 websocket          frames in binary WebSocket messages, by Autobahn
 websocket_client   the same from the other end, for the client library
-udp                sealed datagrams, one session each
+udp                sealed datagrams: one port for all sessions, udp_link for each
+udp_batch          many datagrams by one call; udp_sender what leaves the port in a turn
+udp_address        what may be sent to a client that has not shown where it is
+websocket_mask     unmasks long messages
+relay_websocket    peers of the relay on WebSockets; relay_queue is what waits for one
+relay_quic         peers of the relay by QUIC
+relay_alarm        deadlines of relay peers
 stream_link        what TCP and WebSocket share: outbox, pausing, closing
 direct_write       writes straight to the socket where nothing is buffered
+read_poll          reads from all clients of a port in one call of the reactor's
 =================  =======================================================================
 
 ::
 
     dataReceived -> FrameDecoder -> IUplink
     IDownlink -> outbox -> direct_write -> socket
+                        -> udp_sender   -> port
 """

@@ -59,6 +59,8 @@ class StreamLink:
     """
 
     transport_name = ""
+    #: See `IDownlink`: whoever speaks over a stream has none.
+    udp_address: tuple[str, int] | None = None
 
     __slots__ = ("_abort_alarm", "_alarms", "_transport", "_writer", "outbox", "peer", "uplink")
 

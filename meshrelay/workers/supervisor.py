@@ -75,7 +75,7 @@ class Supervisor(Node):
         """See `Node`: applications, plug-ins included, are the workers', and so is every group."""
 
     def _metrics_of_all(self) -> Callable[[], Deferred[bytes]]:
-        own_page = partial(metrics_text, make_registry(self._metric_sources()))
+        own_page = partial(metrics_text, self.relay.add_metrics(make_registry(self._metric_sources())))
         return WorkerMetrics(self.cluster.nodes, self._reactor, self._worker_ids, self.node_id, own_page).page
 
     def _is_starting(self) -> bool:

@@ -96,12 +96,24 @@ class OtherTests(SynchronousTestCase):
             ["group.static_groups[2].group_id: is the ID of number 0 as well"],
         )
 
+    def test_relay(self) -> None:
+        """A relay without a secret is for this machine only, with one for everybody."""
+        self.assertEqual(problems_of(Config(relay=RelayConfig(listen="tcp:1:interface=127.0.0.1"))), [])
+        self.assertEqual(problems_of(Config(relay=RelayConfig(listen="tcp:1", secret_file="s"))), [])
+        (problem,) = problems_of(Config(relay=RelayConfig(listen="tcp:1")))
+        self.assertIn("relay.listen: tcp:1 can be reached from other machines", problem)
+        self.assertEqual(len(problems_of(Config(relay=RelayConfig(listen="tcp")))), 1)
+
+    def test_relay_quic(self) -> None:
+        """QUIC needs a certificate and its key."""
+        config = RelayConfig(quic="udp:1:interface=127.0.0.1")
+        told = [f"relay.{name}: is needed by relay.quic" for name in ("certificate_file", "key_file")]
+        self.assertEqual(problems_of(Config(relay=config)), told)
+
     def test_not_available(self) -> None:
         """A key of a part that is not built yet says so instead of doing nothing."""
-        place = "tcp:1:interface=127.0.0.1"
-        config = Config(relay=RelayConfig(listen=place), overlay=OverlayConfig(listen=place))
-        told = [f"{path}: not available in this version" for path in ("relay.listen", "overlay.listen")]
-        self.assertEqual(problems_of(config), told)
+        config = Config(overlay=OverlayConfig(listen="tcp:1:interface=127.0.0.1"))
+        self.assertEqual(problems_of(config), ["overlay.listen: not available in this version"])
 
     def test_not_available_exist(self) -> None:
         """Every key of that table exists."""
@@ -110,5 +122,5 @@ class OtherTests(SynchronousTestCase):
 
     def test_one_mistake_once(self) -> None:
         """A rule says nothing about a key that is known to be wrong."""
-        config = Config(auth=AuthConfig(mode="token"), relay=RelayConfig(listen="tcp:1:interface=127.0.0.1"))
-        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "relay.listen"})), [])
+        config = Config(auth=AuthConfig(mode="token"), overlay=OverlayConfig(listen="tcp:1:interface=127.0.0.1"))
+        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "overlay.listen"})), [])

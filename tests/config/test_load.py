@@ -22,7 +22,7 @@ outbox_bytes = 5
 outbox_byte = 5
 replay_bytes = -1
 
-[relay]
+[overlay]
 listen = "tcp:1:interface=127.0.0.1"
 
 [auth]
@@ -70,7 +70,7 @@ class ParseTests(SynchronousTestCase):
                 "sesion: unknown section; did you mean session?",
                 "session.outbox_byte: unknown key; did you mean outbox_bytes?",
                 "session.replay_bytes: must be a whole number from 0 to 1073741824, is -1",
-                "relay.listen: not available in this version",
+                "overlay.listen: not available in this version",
                 "auth.secret_file: is needed by HS256",
             ],
         )

@@ -260,10 +260,14 @@ class AddressTests(SynchronousTestCase):
         self.assertLessEqual(to_new, 3 * len(packet))
 
     def test_proof(self) -> None:
-        """An answer to the PING proves the address: all is sent there from then on."""
+        """An answer to the PING proves the address: all is sent there from then on, and others may be told of it."""
+        link = link_of(self.kit)
+        self.assertEqual(link.udp_address, self.client.address)
         self.client.address = ELSEWHERE
         self.client.send_data()
+        self.assertIsNone(link.udp_address)
         self.client.send_data(CoreCommand.PONG, self.challenge(), request_id=0)
+        self.assertEqual(link.udp_address, ELSEWHERE)
         for _ in range(50):
             self.push(1000)
         self.assertEqual(len(self.client.packets(ELSEWHERE)), 50)

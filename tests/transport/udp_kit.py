@@ -15,6 +15,7 @@ from meshrelay.session.auth import Identity
 from meshrelay.testing.node import MemoryNode, make_node
 from meshrelay.transport.udp import UdpCredentials, UdpListener
 from meshrelay.transport.udp_link import UdpParts
+from meshrelay.transport.udp_sender import UdpSender
 from meshrelay.wire.datagram import TO_NODE, OpenedPacket, PacketCodec, PacketKind, session_key
 from meshrelay.wire.frame import HEADER_BYTES, Frame, encode_frame, whole_frames
 
@@ -109,6 +110,9 @@ class UdpKit:
         self.socket: FakeSocket = port.socket
         self.listener.transport = port
         self.listener.startProtocol()
+        #: For links that are made without the listener.
+        self.sender = UdpSender(self.node.turn, self.counters)
+        self.sender.open(self.socket)
 
     @property
     def bytes_out(self) -> int:

@@ -1,0 +1,1 @@
+"""Tests against the programs of others, the measure of what is compatible; they run apart from the unit suite."""

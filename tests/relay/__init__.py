@@ -1,0 +1,1 @@
+"""Tests of the NetBird-compatible relay without its sockets."""
