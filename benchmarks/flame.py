@@ -46,8 +46,9 @@ _SYSTEM_CALLS = (("fanout/turn.py", "_counts_of"), ("transport/direct_write.py",
 def record(scenario: str, server: str, output: Path, form: str) -> None:
     """Sample the daemon under the load of a scenario."""
     job = {**SCENARIOS[scenario].job, "python": False, "warm_seconds": 0.5, "seconds": WARM_SECONDS + SECONDS + 1}
+    job["limit_seconds"] = 60
     with SERVERS[server][1]() as running, on_processor(SERVER_CPU + 1):
-        told = {**job, "server": server, "port": running.port, "pid": running.pid, "secret": SECRET, "limit_seconds": 60}
+        told = {**job, "server": server, "port": running.port, "pid": running.pid, "secret": SECRET}
         load = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.load", json.dumps(told)], cwd=HERE.parent, stdout=subprocess.DEVNULL
         )

@@ -31,7 +31,8 @@ _TWISTED_NAMES = """
     registerProducer unregisterProducer writeSequence loseConnection abortConnection getPeer getHost
     setTcpNoDelay getTcpNoDelay setTcpKeepAlive getTcpKeepAlive readConnectionLost writeConnectionLost
     loseWriteConnection startService stopService makeService parseOptions postOptions optParameters optFlags
-    doRead startReading stopReading startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
+    startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
+    doRead startReading stopReading
     gotLength processingFailed resetTimeout resolveHostName
 """
 _AUTOBAHN_NAMES = """

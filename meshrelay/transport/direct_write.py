@@ -76,7 +76,7 @@ class DirectWriter:
 
     def direct_send(self) -> Callable[[bytes], int] | None:
         """See `IStreamWriter`."""
-        if not self._is_clear and not self._becomes_clear():
+        if not self._is_clear and (self._send is None or not self._becomes_clear()):
             return None
         self._counters.direct_writes += 1
         return self._send
@@ -84,8 +84,7 @@ class DirectWriter:
     def _becomes_clear(self) -> bool:
         transport = self._transport
         self._is_clear = (
-            self._send is not None
-            and not transport._tempDataBuffer
+            not transport._tempDataBuffer
             and not transport.dataBuffer
             and bool(transport.connected)
             and not transport.disconnecting

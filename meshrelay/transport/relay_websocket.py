@@ -183,7 +183,7 @@ class RelayStream:
             self._link.pong(payload)
         elif kind == Opcode.CLOSE:
             self._link.answer_close(payload)
-            # At once: until the transport is gone it would only take messages from a newer connection's way.
+            # At once: it would read nothing more of what comes until the transport is gone.
             self._peer.close(RelayEnd.PEER_CLOSED, "close frame of the client")
         elif kind == OVERSIZED:
             size = self._decoder.message_bytes
@@ -208,9 +208,9 @@ class RelayHandshake(WebSocketServerProtocol):
     def connectionMade(self) -> None:
         """See `Protocol`."""
         super().connectionMade()
-        self._alarm = self._parts.alarms.call_later(HANDSHAKE_SECONDS, self._late)
+        self._alarm = self._parts.alarms.call_later(HANDSHAKE_SECONDS, self._drop)
 
-    def _late(self) -> None:
+    def _drop(self) -> None:
         stream: Any = self.transport
         stream.abortConnection()
 
@@ -245,11 +245,14 @@ class RelayHandshake(WebSocketServerProtocol):
         """See `Protocol`; after the handshake for transports that do not take another protocol."""
         if self._stream is not None:
             self._stream.dataReceived(data)
-            return
-        super().dataReceived(data)
+        else:
+            super().dataReceived(data)
+            self._check_head()
+
+    def _check_head(self) -> None:
         # Autobahn keeps, and searches again and again, whatever comes until the head is over.
         if self._stream is None and len(self.data) > MAX_HANDSHAKE_BYTES:
-            self._late()
+            self._drop()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See `Protocol`."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.client import Client, ClientOptions
@@ -21,7 +25,7 @@ from meshrelay.client.p2p import (
     P2POptions,
     RelayReason,
 )
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import ROOT, Daemon
 from tests.integration.test_client import DaemonCase, next_events, reactor
 
 #: Everything is on one machine.
@@ -134,8 +138,6 @@ class LinkTests(DaemonCase):
 
     async def quiet(self) -> None:
         """Let everything arrive that may be on its way."""
-        from twisted.internet.task import deferLater
-
         await deferLater(reactor, 0.3)
 
     async def test_leave(self) -> None:
@@ -215,3 +217,29 @@ class AioTests(SynchronousTestCase):
 
         with Daemon({"auth": {"insecure": True}}) as daemon:
             self.assertEqual(asyncio.run(talk(daemon)), [("ann", b"hi"), ("ann", b"all")])
+
+
+class PunchTests(SynchronousTestCase):
+    """``meshrelay punch`` at a node on this machine."""
+
+    def punch(self, daemon: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it."""
+        url = f"udp+http://{daemon.places['http']}"
+        command = [sys.executable, "-c", "from meshrelay.cli import main; main()", "punch", "--url", url, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+
+    def test_alone(self) -> None:
+        """It tells where the node sees this machine, for people and for programs."""
+        with Daemon({"auth": {"insecure": True}}) as daemon:
+            text, machine = self.punch(daemon), self.punch(daemon, "--json")
+        self.assertEqual((text.returncode, machine.returncode), (0, 0), text.stderr + machine.stderr)
+        self.assertRegex(text.stdout, r"(?s)node .*UDP +reaches the node\npublic +127\.0\.0\.1:\d+\n")
+        told = json.loads(machine.stdout)
+        self.assertEqual((told["has_udp"], told["mapping"], told["peers"]), (True, "unknown", []))
+
+    def test_nobody(self) -> None:
+        """Waiting for others in vain is a failure that says so."""
+        with Daemon({"auth": {"insecure": True}}) as daemon:
+            done = self.punch(daemon, "--room", "NEW", "--seconds", "0.5")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("nobody was met", done.stderr)

@@ -20,8 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from meshrelay.relay.errors import ConnClosed, OpenTimedOut
 from meshrelay.relay_client import (
+    ConnClosed,
+    OpenTimedOut,
     RelayClient,
     RelayClientNotConnected,
     RelayConn,
@@ -190,6 +191,12 @@ class RelayCase(TestCase):
         self.addCleanup(manager.close)
         return manager
 
+    async def open_both(self, alice: RelayManager, bob: RelayManager, url: str) -> tuple[RelayConn, RelayConn]:
+        """Both ends of a connection between two managers of these names, at one relay."""
+        opened = [alice.open_conn(url, "bob", "127.0.0.1"), bob.open_conn(url, "alice", "127.0.0.1")]
+        here, there = await soon(gatherResults(opened))
+        return here, there
+
 
 class TransportTests(RelayCase):
     """Messages of two clients at one daemon."""
@@ -354,17 +361,17 @@ class RestartTests(RelayCase):
             told.clear()
             alice.add_close_listener(url, lambda: told.append("alice lost"))
             bob.add_close_listener(url, lambda: told.append("bob lost"))
-            ends = await soon(gatherResults([alice.open_conn(url, "bob"), bob.open_conn(url, "alice")]))
-            self.assertEqual(await echo(*ends, b"before"), b"before")
+            here, there = await self.open_both(alice, bob, url)
+            self.assertEqual(await echo(here, there, b"before"), b"before")
             assert daemon.process is not None
             daemon.process.send_signal(number)
             await deferToThread(daemon.process.wait)
-            await until(lambda ends=ends: all(end.is_closed for end in ends))  # type: ignore[misc]
+            await until(lambda ends=(here, there): all(end.is_closed for end in ends))  # type: ignore[misc]
             daemon = await deferToThread(self.start_at, relay)
             await until(lambda: alice.is_ready and bob.is_ready)
             self.assertEqual(sorted(told), ["alice back", "alice lost", "bob back", "bob lost"])
-        ends = await soon(gatherResults([alice.open_conn(url, "bob"), bob.open_conn(url, "alice")]))
-        self.assertEqual(await echo(*ends, b"after all"), b"after all")
+        here, there = await self.open_both(alice, bob, url)
+        self.assertEqual(await echo(here, there, b"after all"), b"after all")
 
     async def test_websocket(self) -> None:
         """A daemon that stops, or is killed, has its peers again when it is back, and they can be opened anew."""
@@ -389,8 +396,7 @@ class ManagerTests(RelayCase):
         bob = self.manager("bob", self.url(far))
         await soon(gatherResults([alice.serve(), bob.serve()]))
         place = bob.relay_instance_address
-        here = await soon(alice.open_conn(place.url, "bob", place.server_ip))
-        there = await soon(bob.open_conn(place.url, "alice"))
+        here, there = await self.open_both(alice, bob, place.url)
         for ends in ((here, there), (there, here)):
             self.assertEqual(await echo(*ends, b"from afar"), b"from afar")
         self.assertEqual([state.url for state in alice.relay_states()], [self.url(home), place.url])
@@ -429,7 +435,7 @@ class ClusterTests(RelayCase):
         """Peers of both nodes are at home at the same relay, reach each other, and see each other come and go."""
         alice, bob = self.manager("alice", self.url(self.first)), self.manager("bob", self.url(self.second))
         self.assertEqual(await soon(gatherResults([alice.serve(), bob.serve()])), [self.ADDRESS] * 2)
-        here, there = await self.open_both(alice, bob)
+        here, there = await self.open_both(alice, bob, self.ADDRESS)
         for ends in ((here, there), (there, here)):
             for size in (0, 1, 1000, 8782):
                 payload = os.urandom(size)
@@ -439,7 +445,7 @@ class ClusterTests(RelayCase):
         # Now of the same node as alice.
         bob = self.manager("bob", self.url(self.first))
         await soon(bob.serve())
-        here, there = await self.open_both(alice, bob)
+        here, there = await self.open_both(alice, bob, self.ADDRESS)
         self.assertEqual(await echo(here, there, b"near"), b"near")
 
     async def test_take_over(self) -> None:
@@ -453,12 +459,6 @@ class ClusterTests(RelayCase):
         await conn.write(b"over there")
         self.assertEqual(await soon((await soon(newer.open_conn("dave"))).read()), b"over there")
 
-    async def open_both(self, alice: RelayManager, bob: RelayManager) -> tuple[RelayConn, RelayConn]:
-        """Both ends of a connection."""
-        opened = [alice.open_conn(self.ADDRESS, "bob"), bob.open_conn(self.ADDRESS, "alice")]
-        here, there = await soon(gatherResults(opened))
-        return here, there
-
 
 class SlowPeerTests(RelayCase):
     """A peer whose socket is not read, and two pairs beside it, one of which has its sender."""
@@ -468,7 +468,7 @@ class SlowPeerTests(RelayCase):
         return await self.connect(name, self.where, mode, tokens(), opener)
 
     async def set_up(self, mode: TransportMode) -> None:
-        """Connect all; the slow peer reads no more."""
+        """Connect all, and open what they need; everybody reads yet."""
         self.where = self.start_tls()
         links = Links()
         slow = await self.sign_in("slow", mode, links)
@@ -486,13 +486,13 @@ class SlowPeerTests(RelayCase):
     async def flood(self, size: int, count: int) -> list[float]:
         """Send so many messages to the slow peer, and as many to others, all of which must arrive.
 
-        :returns: how long each run of messages to the others took.
+        :returns: how long each run of messages took, until the others had theirs.
         """
         felt = []
         for start in range(0, count, 20):
+            began = reactor.seconds()
             for number in range(start, start + 20):
                 await self.to_slow.write(b"%8d" % number + bytes(size - 8))
-            began = reactor.seconds()
             for here, there in self.others:
                 for number in range(start, start + 10):
                     await here.write(b"%8d" % number + bytes(size - 8))
