@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from zope.interface import implementer
 
 from meshrelay.errors import MeshRelayError
 from meshrelay.relay.errors import OpenTimedOut, RelayError
+from meshrelay.relay.health import attempt_threshold
 from meshrelay.relay_client.client import RelayClient
 from meshrelay.relay_client.conn import RelayConn
 from meshrelay.relay_client.options import RelayOptions, TransportMode
@@ -54,7 +56,9 @@ class PipeTarget:
     def options(self) -> RelayOptions:
         """Return those of the client."""
         mtu = 0 if self.is_raw else _STREAM_MTU
-        return RelayOptions(transport=self.transport, ca_file=self.ca_file, mtu=mtu)
+        # The names of the environment are upstream's, so that both clients of a machine are told the same.
+        threshold = attempt_threshold(os.environ.get("NB_RELAY_HC_ATTEMPT_THRESHOLD"))
+        return RelayOptions(transport=self.transport, ca_file=self.ca_file, mtu=mtu, health_threshold=threshold)
 
 
 class Traffic:

@@ -43,7 +43,7 @@ _Label = TypeVar("_Label")
 #: Beside the close reasons: the client said GOODBYE, or the connection broke.
 CLOSES = (*(reason.name.lower() for reason in CloseReason), "goodbye", "lost")
 
-REFUSALS = ("handshake_timeout", "http_connections", "max_connections", "origin", "reservations")
+REFUSALS = ("handshake_bytes", "handshake_timeout", "http_connections", "max_connections", "origin", "reservations")
 
 #: By the seal, by the reliability machine, and by a session that has none.
 REJECTIONS = tuple(sorted({*datagram.REJECT_REASONS, *packets.REJECT_REASONS, "unexpected"}))

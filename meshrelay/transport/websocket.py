@@ -37,6 +37,7 @@ from meshrelay.wire.websocket_decoder import (
 )
 
 __all__ = [
+    "MAX_HANDSHAKE_BYTES",
     "MIN_MESSAGE_LIMIT_BYTES",
     "NodeWebSocketFactory",
     "NodeWebSocketProtocol",
@@ -47,6 +48,9 @@ __all__ = [
 
 #: A message may be at least this long, however small max_payload_bytes is.
 MIN_MESSAGE_LIMIT_BYTES = 1024 * 1024
+
+#: A longer head of an opening handshake is no browser's.
+MAX_HANDSHAKE_BYTES = 16 * 1024
 
 #: Close code of a client that leaves by GOODBYE (RFC 6455, section 7.4.1).
 NORMAL_CLOSURE = 1000
@@ -192,9 +196,19 @@ class NodeWebSocketProtocol(WebSocketServerProtocol):
         """See `Protocol`."""
         self._counters.bytes_received += len(data)
         if self._link is None:
-            super().dataReceived(data)
+            self._handshake_received(data)
         else:
             self._bytes_received(data)
+
+    def _handshake_received(self, data: bytes) -> None:
+        super().dataReceived(data)
+        # Autobahn keeps a head that has no end until the time is over, whatever its size.
+        if self._link is None and len(self.data) > MAX_HANDSHAKE_BYTES:
+            self._parts.counters.refused["handshake_bytes"] += 1
+            self._stop_waiting()
+            self.data = b""
+            stream: Any = self.transport
+            stream.abortConnection()
 
     def _bytes_received(self, data: bytes) -> None:
         link, messages = self._link, self._messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class OptionTests(SynchronousTestCase):
             target = PipeTarget("rel://x", "a", "b", None, None, TransportMode.AUTO, is_raw)
             options = target.options()
             self.assertEqual(transports(options.transport, options.mtu), wanted)
+
+    def test_health_threshold(self) -> None:
+        """How many silences end a connection is told by upstream's variable; what is no number means one."""
+        for text, wanted in ((None, 1), ("3", 3), ("many", 1)):
+            self.patch(os, "environ", {} if text is None else {"NB_RELAY_HC_ATTEMPT_THRESHOLD": text})
+            target = PipeTarget("rel://x", "a", "b", None, None, TransportMode.AUTO, False)
+            self.assertEqual(target.options().health_threshold, wanted)
 
 
 class TrafficTests(SynchronousTestCase):

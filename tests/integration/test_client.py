@@ -342,6 +342,8 @@ _AIO = """
     from meshrelay.client import aio, GroupMessageReceived, Disconnected
 
     async def main(url, other):
+        # Warnings are errors here, and a busy machine is not a fault of the program.
+        asyncio.get_running_loop().slow_callback_duration = 5
         async with aio.Client(url, "ann") as ann, aio.Client(other, "bob") as bob:
             group_id = await ann.create_group()
             events = bob.events()

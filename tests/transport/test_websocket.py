@@ -14,6 +14,7 @@ from meshrelay.testing.contracts import DownlinkUnderTest, check_downlink, check
 from meshrelay.testing.node import make_node
 from meshrelay.transport.stream_link import StreamParts
 from meshrelay.transport.websocket import (
+    MAX_HANDSHAKE_BYTES,
     MIN_MESSAGE_LIMIT_BYTES,
     NodeWebSocketFactory,
     WebSocketRules,
@@ -216,6 +217,15 @@ class HandshakeTests(SynchronousTestCase):
         self.kit.clock.advance(0.2)
         self.assertEqual(client.stream.ends, ["abort"])
         self.assertEqual(self.kit.counters.refused["handshake_timeout"], 1)
+
+    def test_endless_head(self) -> None:
+        """A head that does not end is kept up to its bound, however much time is left."""
+        client = Client(self.kit)
+        client.send(REQUEST + b"X: " + bytes(MAX_HANDSHAKE_BYTES - len(REQUEST) - 3))
+        self.assertEqual(client.stream.ends, [])
+        client.send(b"x")
+        self.assertEqual((client.stream.ends, client.protocol.data), (["abort"], b""))
+        self.assertEqual(self.kit.counters.refused["handshake_bytes"], 1)
 
     def test_deadline_is_over(self) -> None:
         """Who has finished it is not aborted, nor is who has gone."""
