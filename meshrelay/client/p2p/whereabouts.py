@@ -146,6 +146,6 @@ class Whereabouts:
 
     def _take_care(self) -> None:
         self._care = self._reactor.callLater(_CARE_SECONDS, self._take_care)
-        pass
+        self._sockets.keep(self._needed())
         if self._sockets.node_place is not None and self._sockets.local_port != self._local_port:
             self.announce_again()

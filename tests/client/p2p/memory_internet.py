@@ -237,6 +237,7 @@ class MemoryInternet:
     :ivar groups: room ID -> link groups of the last start, as user IDs.
     :ivar secrets: of all starts.
     :ivar refuses: cmd -> code that it is refused with.
+    :ivar late: user ID -> seconds by which starts come later.
     :ivar is_cut: no datagram passes between clients.
     :ivar selected: user IDs that LINK_RELAY goes to; None = the first of each link group but the sender's.
     """
@@ -258,7 +259,7 @@ class MemoryInternet:
         self.is_cut = False
         self.is_resumable = True
         self.selected: list[str] | None = None
-        self.held: list[Callable[[], None]] | None = None
+        self.late: dict[str, float] = {}
         self.forwarded = 0
         self._loss = loss
         self._delay_seconds = delay_seconds
@@ -400,7 +401,7 @@ class MemoryInternet:
             ]
             sync = encode_sync_bytes(secret, users)
             for name in group:
-                self.say(name, Command.LINK_START, sync)
+                self.clock.callLater(self.late.get(name, 0.0), self.say, name, Command.LINK_START, sync)
 
     def _relay(self, client: MemoryClient, payload: bytes) -> bytes:
         room_id, message = decode_gid_message(payload)

@@ -160,6 +160,25 @@ class StartTests(LinkCase):
             [at] = [time for time, event in client.told if isinstance(event, LinkMessageReceived)]
             self.assertLess(at - begin, 0.3, client.name)
 
+    def test_others_first(self) -> None:
+        """What peers send to one who hears of the start later waits for that, and need not be sent again."""
+        self.net.late["bob"] = 0.25
+        self.ann.client.on(LinksStarted, lambda _: self.ann.client.links.send("bob", 2, 7, b"hi"))
+        self.start(2.0)
+        times = {type(event): time for time, event in reversed(self.bob.told)}
+        self.assertEqual(self.bob.payloads, [b"hi"])
+        self.assertLess(times[LinkMessageReceived] - times[LinksStarted], 0.15)
+
+    def test_search_sockets(self) -> None:
+        """Sockets that were opened to find a port are closed again, but the one that has found it."""
+        cyd = self.net.client("cyd", home(3, NatKind.SYMMETRIC_RANDOM))
+        self.start(10.0)
+        self.assertIn(LinkState.DIRECT, states(cyd, "ann"))
+        self.assertGreater(len(cyd.host.ports), 200)
+        self.net.run(30.0)
+        self.assertLess(len(cyd.host.ports), 10)
+        self.assertIs(states(cyd, "ann")[-1], LinkState.DIRECT)
+
     def test_reports(self) -> None:
         """The node is told how each peer is reached when that changes, and only then."""
         self.net.client("cyd", is_udp=False)
@@ -334,6 +353,19 @@ class ChangeTests(LinkCase):
         self.assertEqual(self.bob.of_class(LinkLost), [])
         self.assertEqual(self.count(self.bob, "groups_ending"), 0)
         self.assertTrue(self.is_direct(self.bob))
+
+    def test_new_start_is_faster(self) -> None:
+        """What was lost on an old link and is sent again comes before what is sent by the new one."""
+        self.net.is_cut = True
+        self.start(1.0)
+        self.net.refuses[Command.LINK_FORWARD] = 24
+        self.ann.client.links.send("bob", 2, 1, b"old")
+        self.net.run(0.05)
+        self.net.refuses.clear()
+        self.net.start()
+        self.ann.client.on(LinksStarted, lambda _: self.ann.client.links.send("bob", 2, 1, b"new"))
+        self.net.run(3.0)
+        self.assertEqual(self.bob.payloads, [b"old", b"new"])
 
     def test_many_starts(self) -> None:
         """Starts faster than links can end leave a bounded number of them behind."""
