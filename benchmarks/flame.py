@@ -106,7 +106,12 @@ def main() -> None:
     for scenario, server in PICTURES:
         kind = SERVERS[server][0]
         title = f"{SCENARIOS[scenario].title}: {kind}"
-        record(scenario, server, RESULTS / f"flame-{scenario}-{server}.svg", "flamegraph")
+        picture = RESULTS / f"flame-{scenario}-{server}.svg"
+        record(scenario, server, picture, "flamegraph")
+        # The command line of the sampled process stands in it, with the places of this machine.
+        picture.write_text(
+            re.sub(rf"{re.escape(str(HERE.parent))}/|{re.escape(sys.prefix)}/bin/", "", picture.read_text())
+        )
         raw = RESULTS / "flame.raw"
         record(scenario, server, raw, "raw")
         written += table(title, rooms_of(raw.read_text()))
