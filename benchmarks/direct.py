@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.direct_load import MESSAGE_BYTES, PATIENCE_SECONDS
 from benchmarks.machine import machine
+from benchmarks.page import write_between
 from tests.integration.cluster import Node, cluster_config
 from tests.integration.daemon import Daemon
 
@@ -178,10 +179,7 @@ def main() -> None:
     if not arguments.table:
         stored.write_text(json.dumps(measure_all(arguments.nats), indent=1) + "\n")
     figures = json.loads(stored.read_text())
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    readme.write_text(f"{before}{_BEGIN}\n{table(figures)}\n{_END}{after}")
+    write_between(HERE / "README.md", _BEGIN, _END, table(figures))
     print(table(figures))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.built import HERE, build
 from benchmarks.machine import machine
+from benchmarks.page import write_between
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SECRET, SERVER_CPU, SERVERS, on_processor
 
@@ -116,9 +117,7 @@ def main() -> None:
         record(scenario, server, raw, "raw")
         written += table(title, rooms_of(raw.read_text()))
         raw.unlink()
-    text = PAGE.read_text()
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    PAGE.write_text(f"{before}{_BEGIN}\n\n" + "\n".join(written) + f"\n{_END}{after}")
+    write_between(PAGE, _BEGIN, _END, "\n".join(["", *written]))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.page import write_between
 from meshrelay.wire.relay import encode_auth, peer_id_of
 from meshrelay.wire.websocket_decoder import unmask
 from tests.integration.daemon import Daemon
@@ -171,10 +172,7 @@ def main() -> None:
         }
         stored.write_text(json.dumps(figures, indent=1) + "\n")
     figures = json.loads(stored.read_text())
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    readme.write_text(f"{before}{_BEGIN}\n{table(figures)}\n{_END}{after}")
+    write_between(HERE / "README.md", _BEGIN, _END, table(figures))
     print(table(figures))
 
 

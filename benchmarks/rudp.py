@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.page import write_between
 from benchmarks.tunnel import Tunnel
 from meshrelay.testing.impairment import Impairment
 
@@ -180,10 +181,7 @@ def main() -> None:
         stored.write_text(json.dumps(measure_all(), indent=1) + "\n")
     figures = json.loads(stored.read_text())
     plot(figures)
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    readme.write_text(f"{before}{_BEGIN}\n{tables(figures)}\n{_END}{after}")
+    write_between(HERE / "README.md", _BEGIN, _END, tables(figures))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.built import CROSSBAR_VERSION, HERE, build, cache_directory, install_crossbar, install_node_packages
 from benchmarks.machine import machine
+from benchmarks.page import write_between
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SECRET, SERVER_CPU, SERVERS, Missing, on_processor
 
@@ -168,10 +169,7 @@ def store(figures: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "speed.json").write_text(json.dumps(figures, indent=1) + "\n")
     report.plot(figures, RESULTS)
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    readme.write_text(f"{before}{_BEGIN}\n{report.tables(figures)}\n{_END}{after}")
+    write_between(HERE / "README.md", _BEGIN, _END, report.tables(figures))
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.page import write_between
 from benchmarks.servers import SECRET
 from benchmarks.udp_load import PATIENCE_SECONDS, Client, token_of
 from tests.integration.daemon import Daemon
@@ -226,10 +227,7 @@ def main() -> None:
     if arguments.print:
         return
     stored.write_text(json.dumps(figures, indent=1) + "\n")
-    readme = HERE / "README.md"
-    text = readme.read_text()
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    readme.write_text(f"{before}{_BEGIN}\n{table(figures)}\n{_END}{after}")
+    write_between(HERE / "README.md", _BEGIN, _END, table(figures))
 
 
 if __name__ == "__main__":

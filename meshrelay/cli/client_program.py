@@ -16,20 +16,22 @@ from typing import Any, TypeVar
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from meshrelay.client import Client, Connected
 from meshrelay.errors import AlreadyMember, GroupNotFound, MeshRelayError
 from meshrelay.wire.buffer import GROUP_ID_BYTES
 
 __all__ = [
-    "GROUP_HELP",
     "Body",
+    "GROUP_HELP",
     "Target",
     "as_target",
     "enter_group",
     "node_options",
     "printable",
     "run",
+    "run_on_reactor",
     "static_group_id",
 ]
 
@@ -135,18 +137,32 @@ async def _signed_in(reactor: Any, target: Target, body: Body) -> None:
 
 def run(target: Target, body: Body) -> None:
     """Sign in, run `body` and end the process; Ctrl-C cancels what `body` waits for."""
+    run_on_reactor(
+        lambda reactor: _signed_in(reactor, target, body),
+        lambda error, is_stopping: error.check(CancelledError) is not None,
+    )
+
+
+def run_on_reactor(
+    main: Callable[[Any], Coroutine[Any, Any, None]], is_expected: Callable[[Failure, bool], bool]
+) -> None:
+    """Run ``main(reactor)`` and end the process: status 0, or 1 with a line on stderr; Ctrl-C cancels it.
+
+    :param is_expected: ``is_expected(failure, is_stopping)`` -> True: it is not worth a word.
+    """
     # The reactor of a program is chosen by the program.
     from twisted.internet import reactor as global_reactor  # noqa: TID251
 
     reactor: Any = global_reactor
     problems: list[str] = []
     running: list[Deferred[None]] = []
+    stopping: list[bool] = []
 
-    def note(error: Any) -> None:
-        if error.check(MeshRelayError, ValueError, OSError):
-            problems.append(error.getErrorMessage())
-        elif not error.check(CancelledError):
-            problems.append(error.getTraceback())
+    def note(error: Failure) -> None:
+        if is_expected(error, bool(stopping)):
+            return
+        is_ours = error.check(MeshRelayError, ValueError, OSError)
+        problems.append(error.getErrorMessage() if is_ours else error.getTraceback())
 
     def stop(_: None) -> None:
         running.clear()
@@ -154,10 +170,8 @@ def run(target: Target, body: Body) -> None:
             reactor.stop()
 
     def begin() -> None:
-        running.append(Deferred.fromCoroutine(_signed_in(reactor, target, body)))
+        running.append(Deferred.fromCoroutine(main(reactor)))
         running[0].addErrback(note).addBoth(stop)
-
-    stopping: list[bool] = []
 
     def interrupted() -> Deferred[None] | None:
         stopping.append(True)

@@ -26,7 +26,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from meshrelay.errors import MeshRelayError
+from meshrelay.cli.client_program import run_on_reactor
 from meshrelay.relay.errors import OpenTimedOut, RelayError
 from meshrelay.relay.health import attempt_threshold
 from meshrelay.relay_client.client import RelayClient
@@ -297,47 +297,8 @@ async def _piped(reactor: Any, target: PipeTarget, tell: Callable[[str], None] |
 
 def run_pipe(target: PipeTarget) -> None:
     """Connect, pass bytes until both ends have finished, and end the process: status 0, or 1 with a line on stderr."""
-    # The reactor of a program is chosen by the program.
-    from twisted.internet import reactor as global_reactor  # noqa: TID251
-
-    reactor: Any = global_reactor
     # aioquic's own words would come between the lines of this program, which says what went wrong itself.
     logging.getLogger("quic").addHandler(logging.NullHandler())
     tell = (lambda text: click.echo(text, err=True, nl=False)) if sys.stderr.isatty() else None
-    problems: list[str] = []
-    running: list[Deferred[None]] = []
-    stopping: list[bool] = []
-
-    def note(error: Failure) -> None:
-        if stopping:
-            # What is interrupted fails in its own ways; whoever interrupts it knows.
-            return
-        if error.check(MeshRelayError, ValueError, OSError):
-            problems.append(error.getErrorMessage())
-        else:
-            problems.append(error.getTraceback())
-
-    def stop(_: None) -> None:
-        running.clear()
-        if reactor.running and not stopping:
-            reactor.stop()
-
-    def begin() -> None:
-        running.append(Deferred.fromCoroutine(_piped(reactor, target, tell)))
-        running[0].addErrback(note).addBoth(stop)
-
-    def interrupted() -> Deferred[None] | None:
-        stopping.append(True)
-        if not running:
-            return None
-        ended: Deferred[None] = Deferred()
-        running[0].addBoth(lambda _: ended.callback(None))
-        running[0].cancel()
-        return ended
-
-    reactor.callWhenRunning(begin)
-    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-    reactor.run()
-    if problems:
-        click.echo(f"meshrelay: {problems[0].strip()}", err=True)
-        sys.exit(1)
+    # What is interrupted fails in its own ways; whoever interrupts it knows.
+    run_on_reactor(lambda reactor: _piped(reactor, target, tell), lambda _, is_stopping: is_stopping)

@@ -19,7 +19,7 @@ from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_commands import GroupCommands
 from meshrelay.components.group_nodes import GroupNodes
 from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings, merging_interval_ms
-from meshrelay.components.hooks import Command
+from meshrelay.components.hooks import Command, PlaceHooks
 from meshrelay.config.schema import Config
 from meshrelay.errors import (
     CommandError,
@@ -27,7 +27,7 @@ from meshrelay.errors import (
     MessageTooLarge,
     NotSignedIn,
 )
-from meshrelay.interfaces import Hook, IComponent, IGroups, INodes, ISession, ISessions, MessageMaker
+from meshrelay.interfaces import IComponent, IGroups, INodes, ISession, ISessions, MessageMaker
 from meshrelay.model import CloseReason, Group, User
 from meshrelay.wire.commands import (
     BUILT_IN_VER,
@@ -65,7 +65,7 @@ class GroupRules(NamedTuple):
 
 
 @implementer(IGroups, IComponent)
-class Groups:
+class Groups(PlaceHooks):
     """See `IGroups` and `IComponent`.
 
     :param is_draining: asked at each creation; True: the node is about to stop.
@@ -280,38 +280,6 @@ class Groups:
         self._is_exposed = True
         for command in self.command_table().values():
             command.seal()
-
-    def before_create(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.create.add_before(hook)
-
-    def after_create(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.create.add_after(hook)
-
-    def before_join(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.join.add_before(hook)
-
-    def after_join(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.join.add_after(hook)
-
-    def before_leave(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.leave.add_before(hook)
-
-    def after_leave(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.leave.add_after(hook)
-
-    def before_broadcast(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.broadcast.add_before(hook)
-
-    def after_broadcast(self, hook: Hook) -> None:
-        """See `IGroups`."""
-        self._commands.broadcast.add_after(hook)
 
     def on_discard_message(self, make: MessageMaker) -> None:
         """See `IGroups`."""

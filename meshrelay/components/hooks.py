@@ -6,7 +6,7 @@ returns something to wait for, the rest runs as a coroutine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias
 
@@ -16,7 +16,7 @@ from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
 from meshrelay.wire.frame import FrameRun
 
-__all__ = ["Answers", "Command", "CommandRun", "PipelinedCommand", "refused_by"]
+__all__ = ["Answers", "Command", "CommandRun", "PipelinedCommand", "PlaceCommands", "PlaceHooks", "refused_by"]
 
 #: ``run(session, payload, reliable)`` -> payload of the OK response, or something to wait for that gives it.
 CommandRun: TypeAlias = Callable[[ISession, bytes, bool], "bytes | Awaitable[bytes]"]
@@ -108,6 +108,67 @@ class Command:
 
 async def _wait_for(result: Any) -> bytes:
     return bytes(await result)
+
+
+class PlaceCommands(Protocol):
+    """The commands of a component whose places users create, join, leave and broadcast to."""
+
+    def table(self) -> Mapping[tuple[int, int], Command]:
+        """Return (ver, cmd) -> command."""
+
+    @property
+    def create(self) -> Command:
+        """Make a place."""
+
+    @property
+    def join(self) -> Command:
+        """Come in."""
+
+    @property
+    def leave(self) -> Command:
+        """Go out."""
+
+    @property
+    def broadcast(self) -> Command:
+        """Say something to the others."""
+
+
+class PlaceHooks:
+    """What groups and rooms have in common for an application: hooks around their four commands."""
+
+    _commands: PlaceCommands
+
+    def before_create(self, hook: Hook) -> None:
+        """See `IGroups` and `IRooms`, as for the others."""
+        self._commands.create.add_before(hook)
+
+    def after_create(self, hook: Hook) -> None:
+        """Run `hook` after it."""
+        self._commands.create.add_after(hook)
+
+    def before_join(self, hook: Hook) -> None:
+        """Run `hook` before it."""
+        self._commands.join.add_before(hook)
+
+    def after_join(self, hook: Hook) -> None:
+        """Run `hook` after it."""
+        self._commands.join.add_after(hook)
+
+    def before_leave(self, hook: Hook) -> None:
+        """Run `hook` before it."""
+        self._commands.leave.add_before(hook)
+
+    def after_leave(self, hook: Hook) -> None:
+        """Run `hook` after it."""
+        self._commands.leave.add_after(hook)
+
+    def before_broadcast(self, hook: Hook) -> None:
+        """Run `hook` before it."""
+        self._commands.broadcast.add_before(hook)
+
+    def after_broadcast(self, hook: Hook) -> None:
+        """Run `hook` after it."""
+        self._commands.broadcast.add_after(hook)
 
 
 class Answers(Protocol):

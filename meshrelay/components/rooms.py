@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from meshrelay.background import Alarms
-from meshrelay.components.hooks import Command
+from meshrelay.components.hooks import Command, PlaceHooks
 from meshrelay.components.room_asks import RoomAsks
 from meshrelay.components.room_commands import RoomCommands
 from meshrelay.components.room_edge import RoomEdge
@@ -33,7 +33,7 @@ from meshrelay.components.room_table import RoomTable, RoomWatcher
 from meshrelay.errors import InternalError, MalformedFrame, MessageTooLarge, NotSignedIn
 from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.turn import Turn
-from meshrelay.interfaces import Hook, IComponent, INodes, IRooms, ISession, ISessions, MessageMaker
+from meshrelay.interfaces import IComponent, INodes, IRooms, ISession, ISessions, MessageMaker
 from meshrelay.model import MAX_USER_ID_BYTES, CloseReason, Room, User
 from meshrelay.wire.commands import BUILT_IN_VER, pushed_message_overhead
 from meshrelay.wire.frame import encode_push
@@ -69,7 +69,7 @@ class RoomSurroundings(NamedTuple):
 
 
 @implementer(IRooms, IComponent)
-class Rooms:
+class Rooms(PlaceHooks):
     """See `IRooms` and `IComponent`."""
 
     name = "room"
@@ -280,38 +280,6 @@ class Rooms:
         self._is_exposed = True
         for command in self.command_table().values():
             command.seal()
-
-    def before_create(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.create.add_before(hook)
-
-    def after_create(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.create.add_after(hook)
-
-    def before_join(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.join.add_before(hook)
-
-    def after_join(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.join.add_after(hook)
-
-    def before_leave(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.leave.add_before(hook)
-
-    def after_leave(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.leave.add_after(hook)
-
-    def before_broadcast(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.broadcast.add_before(hook)
-
-    def after_broadcast(self, hook: Hook) -> None:
-        """See `IRooms`."""
-        self._commands.broadcast.add_after(hook)
 
     def on_discard_message(self, make: MessageMaker) -> None:
         """See `IRooms`."""
