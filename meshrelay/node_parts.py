@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 
 from twisted.plugin import getPlugins
 
-from meshrelay.config.files import read_secret
-from meshrelay.config.schema import AuthConfig, Config, SessionConfig
+from meshrelay.config.files import read_secret, short_secret_warning
+from meshrelay.config.listening import parse_stream_place, parse_udp_place
+from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.errors import ConfigError, ConfigProblem
 from meshrelay.http.admin import AdminAccess
 from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
 from meshrelay.open_files import raise_open_files_limit
-from meshrelay.session.auth import Authenticator, OpenAuthenticator, TokenAuthenticator, TokenRules
+from meshrelay.session.auth import (
+    Authenticator,
+    OpenAuthenticator,
+    ReservingAuthenticator,
+    TokenAuthenticator,
+    TokenRules,
+)
 from meshrelay.session.rules import ConnectionRules
 from meshrelay.transport.websocket import WebSocketRules
+from meshrelay.wire.overlay_bridge import PEER_PREFIX
 
 __all__ = [
     "admin_access",
     "application_setups",
     "connection_rules",
+    "listen_as",
     "make_authenticator",
     "new_sid",
     "node_id_of",
+    "warnings_of",
     "websocket_rules",
 ]
 
@@ -41,11 +51,17 @@ def node_id_of(config: Config) -> str:
     return config.node.id or f"{socket.gethostname()}-{secrets.token_hex(2)}"
 
 
-def make_authenticator(auth: AuthConfig) -> Authenticator:
+def make_authenticator(config: Config) -> Authenticator:
     """Return what decides who may sign in.
 
     :raises ConfigError: a key cannot be read.
     """
+    users = _authenticator_of_users(config)
+    return ReservingAuthenticator(users, PEER_PREFIX, "peers of the overlay") if config.overlay.bridge else users
+
+
+def _authenticator_of_users(config: Config) -> Authenticator:
+    auth = config.auth
     if auth.mode == "open":
         return OpenAuthenticator()
     is_symmetric = auth.algorithms[0].startswith("HS")
@@ -93,3 +109,30 @@ def application_setups(module_name: str) -> Iterable[Callable[[IMeshRelay], obje
             raise ConfigError([ConfigProblem("app.module", f"{module_name} has no setup(relay)")])
         setups.append(module.setup)
     return setups
+
+
+def listen_as(key: str, listen: Callable[[], None]) -> None:
+    """Open a listening place that is not one of [listen].
+
+    :raises ConfigError: as `listen`, but the problem names `key`.
+    """
+    try:
+        listen()
+    except ConfigError as error:
+        raise ConfigError([ConfigProblem(key, problem.problem) for problem in error.problems]) from error
+
+
+def warnings_of(config: Config) -> Iterator[str]:
+    """Yield what the operator should think over before others can connect.
+
+    :raises ConfigError: the key of tokens cannot be read.
+    """
+    if config.auth.mode == "open":
+        yield "auth.mode is open: everybody is who they say; set it to token before others can connect"
+    if warning := short_secret_warning(config.auth):
+        yield warning
+    http, udp = config.listen.http, config.listen.udp
+    if http and udp and not parse_udp_place(udp).is_loopback:
+        place = parse_stream_place(http)
+        if place.kind in ("tcp", "tcp6") and not place.is_loopback:
+            yield "listen.http is plain: it hands out the keys of UDP clients, use tls: or a TLS proxy"

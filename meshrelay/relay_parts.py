@@ -21,6 +21,7 @@ from meshrelay.fanout.turn import Turn
 from meshrelay.http.relay_health import RelayHealth
 from meshrelay.http.relay_metrics import RelayCollector
 from meshrelay.mesh.links import Links
+from meshrelay.node_parts import listen_as
 from meshrelay.relay.addresses import instance_url
 from meshrelay.relay.auth import AnyToken, HmacTokens, TokenCheck, hmac_key
 from meshrelay.relay.counters import RelayCounters
@@ -105,10 +106,10 @@ class RelayNode:
         if relay.listen:
             counters = self._transports["ws"] = TransportCounters()
             factory = RelayWebSocketFactory(self._accept, self._outlet, self._alarms, counters, self._reactor)
-            _listen_as("relay.listen", lambda: places.listen_stream("relay", relay.listen, factory))
+            listen_as("relay.listen", lambda: places.listen_stream("relay", relay.listen, factory))
         if relay.quic:
             listener = self._quic_listener()
-            _listen_as("relay.quic", lambda: places.listen_datagram("quic", relay.quic, listener))
+            listen_as("relay.quic", lambda: places.listen_datagram("quic", relay.quic, listener))
         # Only now is the port known. Nobody was let in yet: the reactor has not turned.
         self._make_server(self._instance_url(places), cluster)
         self._is_open = True
@@ -213,11 +214,3 @@ def _forward(links: Links, node_id: str, payload: bytes) -> bool:
     """Send a peer's message to a node; what nodes say to each other must not be kept from it by a flood of those."""
     link = links.find(node_id)
     return link is not None and link.send(NodeKind.RELAY_SEND, payload, is_reliable=False)
-
-
-def _listen_as(key: str, listen: Callable[[], None]) -> None:
-    """Tell an error of a listening place under the name of its key."""
-    try:
-        listen()
-    except ConfigError as error:
-        raise ConfigError([ConfigProblem(key, problem.problem) for problem in error.problems]) from error

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,8 +30,7 @@ from meshrelay.components.link_parts import LinkRules, LinkSurroundings
 from meshrelay.components.links import PeerLinks
 from meshrelay.components.room_home import RoomRules
 from meshrelay.components.rooms import Rooms, RoomSurroundings
-from meshrelay.config.files import short_secret_warning
-from meshrelay.config.listening import is_all_addresses, parse_stream_place, parse_udp_place
+from meshrelay.config.listening import is_all_addresses, parse_stream_place
 from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import ConfigError
@@ -56,8 +57,10 @@ from meshrelay.node_parts import (
     make_authenticator,
     new_sid,
     node_id_of,
+    warnings_of,
     websocket_rules,
 )
+from meshrelay.overlay_parts import OverlayNode
 from meshrelay.relay_parts import RelayNode
 from meshrelay.session.application import Application, Components
 from meshrelay.session.auth import Identity
@@ -114,7 +117,7 @@ class Node(Service):
             self._registry_limits(config.session, rules), self._alarms, new_sid, self.counters
         )
         self._dispatcher = Dispatcher(reactor, config.session.hook_timeout_seconds, self.counters)
-        self.authenticator = make_authenticator(config.auth)
+        self.authenticator = make_authenticator(config)
         self.reception = Reception(
             self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
         )
@@ -141,6 +144,7 @@ class Node(Service):
             self.registry.add_observer(observer)
         self._udp = UdpListener(self.reception, self._udp_parts(config))
         self.relay = RelayNode(config, reactor, self._turn, self._alarms)
+        self.overlay = OverlayNode(config, reactor, self._turn, self._alarms)
         self._lag = LagMeter(reactor, self.counters)
         self.places = ListeningPlaces(reactor)
         self._site: RelaySite | None = None
@@ -299,7 +303,8 @@ class Node(Service):
             if sys.__stderr__ is not None:
                 sys.__stderr__.write(f"{error}\n")
             raise SystemExit(1) from None
-        self._warn()
+        for warning in warnings_of(self.config):
+            self._log.warn("{problem}", problem=warning)
         self._lag.startService()
         self._reactor.callWhenRunning(self._join_cluster)
 
@@ -307,6 +312,7 @@ class Node(Service):
         """Find the other nodes; who is told that this one is ready expects it to find what is on the others."""
         if self.running:
             self.cluster.start()
+            self.overlay.start()
             self.cluster.settled().addCallback(lambda _: self._ready())
 
     def _set_up_application(self) -> None:
@@ -327,6 +333,7 @@ class Node(Service):
         self.places.listen_stream("websocket", listen.websocket, self._websockets)
         self.cluster.listen(self.places)
         self.relay.listen(self.places, self.cluster)
+        self.overlay.listen(self.places, self.cluster.nodes, self.direct)
         self._site = make_site(self._pages(origins), self._reactor)
         self.places.listen_stream("http", listen.http, self._site)
 
@@ -353,7 +360,7 @@ class Node(Service):
             is_ready=lambda: self._is_ready,
             node_id=self.node_id,
             allowed_origins=origins,
-            registry=self.relay.add_metrics(make_registry(self._metric_sources())),
+            registry=self.metrics(),
             counters=self.counters,
             cluster=neighbours,
             is_starting=self._is_starting,
@@ -364,7 +371,12 @@ class Node(Service):
             admin=admin_access(self.config),
             metrics_page=self._metrics_of_all(),
             relay=self.relay.health(),
+            overlay=self.overlay.pages(self.node_id),
         )
+
+    def metrics(self) -> CollectorRegistry:
+        """Return what makes the metrics page of this process."""
+        return self.overlay.add_metrics(self.relay.add_metrics(make_registry(self._metric_sources())))
 
     def _metrics_of_all(self) -> Callable[[], Deferred[bytes]] | None:
         """What makes the metrics page of several processes; None: the page is about this one."""
@@ -389,25 +401,13 @@ class Node(Service):
             __version__,
             self.counters,
             self.registry,
-            (self.groups, self.rooms, self.links, self.direct, self.relay, *self._cluster_counts()),
+            (self.groups, self.rooms, self.links, self.direct, self.relay, self.overlay, *self._cluster_counts()),
             lambda: self._udp.reservation_count,
             self._lag,
             lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
             links=self.cluster.links,
             directory=self.cluster.directory.statistics,
         )
-
-    def _warn(self) -> None:
-        if self.config.auth.mode == "open":
-            self._log.warn("auth.mode is open: everybody is who they say; set it to token before others can connect")
-        if warning := short_secret_warning(self.config.auth):
-            self._log.warn("{problem}", problem=warning)
-        http = self.config.listen.http
-        udp = self.config.listen.udp
-        if http and udp and not parse_udp_place(udp).is_loopback:
-            place = parse_stream_place(http)
-            if place.kind in ("tcp", "tcp6") and not place.is_loopback:
-                self._log.warn("listen.http is plain: it hands out the keys of UDP clients, use tls: or a TLS proxy")
 
     def _ready(self) -> None:
         if self.running:
@@ -420,7 +420,8 @@ class Node(Service):
 
         :raises ConfigError: a key cannot be read; nothing was changed.
         """
-        authenticator = make_authenticator(config.auth)
+        # Whose the IDs of peers are needs a restart.
+        authenticator = make_authenticator(msgspec.structs.replace(config, overlay=self.config.overlay))
         rules = connection_rules(config.session)
         self.cluster.use(self.cluster.read_again(config))
         same_mode = config.auth.mode == self.config.auth.mode
@@ -452,9 +453,11 @@ class Node(Service):
 
     async def _stop(self, drain: Drain) -> None:
         # HTTP stays open until the end: load balancers ask it whether the node is ready.
-        await self.places.close("tcp", "websocket", "relay")
+        await self.places.close("tcp", "websocket", "relay", "overlay")
         self.relay.stop()
+        self.overlay.leave_bridge()
         await drain.start()
+        await self.overlay.stop()
         self.groups.stop()
         self.rooms.stop()
         self.links.stop()

@@ -33,7 +33,7 @@ _TWISTED_NAMES = """
     loseWriteConnection startService stopService makeService parseOptions postOptions optParameters optFlags
     startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
     doRead startReading stopReading
-    gotLength processingFailed resetTimeout resolveHostName
+    gotLength processingFailed resetTimeout resolveHostName resolutionBegan addressResolved resolutionComplete
 """
 _AUTOBAHN_NAMES = """
     onConnect onConnecting onOpen onMessage onMessageBegin onMessageFrameBegin onMessageFrameData onMessageFrameEnd
@@ -52,6 +52,7 @@ PUBLIC = (
     "meshrelay.errors",
     "meshrelay.interfaces",
     "meshrelay.model",
+    "meshrelay.peer_relay",
     "meshrelay.relay_client",
     "meshrelay.testing",
 )

@@ -6,15 +6,25 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.config.schema import AuthConfig, Config, HttpConfig, ListenConfig, NodeConfig, SessionConfig
-from meshrelay.errors import ConfigError
+from meshrelay.config.schema import (
+    AuthConfig,
+    Config,
+    HttpConfig,
+    ListenConfig,
+    NodeConfig,
+    OverlayConfig,
+    SessionConfig,
+)
+from meshrelay.errors import ConfigError, ConfigProblem, MalformedPayload
 from meshrelay.node_parts import (
     admin_access,
     application_setups,
     connection_rules,
+    listen_as,
     make_authenticator,
     new_sid,
     node_id_of,
+    warnings_of,
     websocket_rules,
 )
 from meshrelay.session.auth import OpenAuthenticator, TokenAuthenticator
@@ -37,13 +47,45 @@ class PartTests(SynchronousTestCase):
 
     def test_authenticator(self) -> None:
         """By mode; a key that cannot be read is told."""
-        self.assertIsInstance(make_authenticator(AuthConfig()), OpenAuthenticator)
+        no_bridge = OverlayConfig(bridge=False)
+        self.assertIsInstance(make_authenticator(Config(overlay=no_bridge)), OpenAuthenticator)
         path = Path(self.mktemp())
         path.write_text("s" * 32)
-        auth = AuthConfig(mode="token", secret_file=str(path))
-        self.assertIsInstance(make_authenticator(auth), TokenAuthenticator)
+        config = Config(auth=AuthConfig(mode="token", secret_file=str(path)), overlay=no_bridge)
+        self.assertIsInstance(make_authenticator(config), TokenAuthenticator)
         path.unlink()
-        self.assertRaises(ConfigError, make_authenticator, auth)
+        self.assertRaises(ConfigError, make_authenticator, config)
+
+    def test_reserved_ids(self) -> None:
+        """While users and peers of the overlay can write to each other nobody signs in as a peer."""
+        for bridge in (True, False):
+            authenticator = make_authenticator(Config(overlay=OverlayConfig(bridge=bridge)))
+            self.assertEqual(authenticator.authenticate("ann", None).user_id, "ann")
+            if bridge:
+                refused = self.assertRaises(MalformedPayload, authenticator.authenticate, "peer:x", None)
+                self.assertIn("peers of the overlay", refused.text)
+            else:
+                self.assertEqual(authenticator.authenticate("peer:x", None).user_id, "peer:x")
+
+    def test_listen_as(self) -> None:
+        """A port that cannot be opened is told under the key that names it."""
+
+        def listen() -> None:
+            raise ConfigError([ConfigProblem("listen.overlay", "is taken")])
+
+        refused = self.assertRaises(ConfigError, listen_as, "overlay.listen", listen)
+        self.assertEqual([str(problem) for problem in refused.problems], ["overlay.listen: is taken"])
+
+    def test_warnings(self) -> None:
+        """The operator is warned of open sign-in, guessable secrets and keys in the clear; else of nothing."""
+        path = Path(self.mktemp())
+        path.write_text("s" * 31)
+        auth = AuthConfig(mode="token", secret_file=str(path))
+        listen = ListenConfig(http="tcp:1", udp="udp:2")
+        told = [*warnings_of(Config(auth=auth, listen=listen)), *warnings_of(Config())]
+        self.assertEqual([warning.split(" ")[0] for warning in told], ["auth.secret_file:", "listen.http", "auth.mode"])
+        path.write_text("s" * 32)
+        self.assertEqual(list(warnings_of(Config(auth=auth))), [])
 
     def test_rules(self) -> None:
         """What is configured counts, what is not comes from the limit of open files."""

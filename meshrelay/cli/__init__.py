@@ -10,8 +10,9 @@
 ``dm``              send something to one user
 ``ping``            how far away a node is
 ``relay``           tokens for a NetBird-compatible relay, and a pipe through one (``relay_pipe``)
+``overlay``         who is in an overlay of peers, and messages to and from them
 ``punch``           what NAT there is, and whether peers are reached directly
-``client_program``  what the last six share: how they connect, and how they tell what went wrong
+``client_program``  what those that talk to others share: how they connect, and how they tell what went wrong
 ``terminal``        reading and writing lines while messages arrive
 
 To add one, write a module whose `command` is a `click.Command` and name it in `COMMANDS`.
@@ -40,6 +41,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "dm": "meshrelay.cli.dm",
         "impair": "meshrelay.cli.impair",
         "listen": "meshrelay.cli.listen",
+        "overlay": "meshrelay.cli.overlay",
         "ping": "meshrelay.cli.ping",
         "punch": "meshrelay.cli.punch",
         "relay": "meshrelay.cli.relay",

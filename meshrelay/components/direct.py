@@ -22,7 +22,7 @@ from meshrelay.background import result_of, start
 from meshrelay.components.direct_channels import Channel, ChannelTable, Place
 from meshrelay.components.direct_commands import DirectCommands
 from meshrelay.components.direct_delivery import DirectDelivery, check_message_size, push_direct
-from meshrelay.components.direct_routes import DirectRoutes, RouteParts
+from meshrelay.components.direct_routes import DirectRoutes, Outside, RouteParts
 from meshrelay.components.hooks import Command
 from meshrelay.config.schema import Config
 from meshrelay.errors import CommandError, MalformedPayload, MeshError, MessageIsEmpty
@@ -36,6 +36,7 @@ from meshrelay.interfaces import (
     ReceiveCallback,
 )
 from meshrelay.model import CloseReason, User, check_user_id
+from meshrelay.wire.buffer import encode_str8
 from meshrelay.wire.commands import BUILT_IN_VER
 from meshrelay.wire.commands import Command as CommandNumber
 from meshrelay.wire.direct_node import (
@@ -211,6 +212,16 @@ class DirectMessages:
         self._check_size(message, 1)
         await self._wait_for(Direct("", "", peer_id, BUILT_IN_VER, CommandNumber.DM_SEND, True, message))
 
+    def use_outside(self, outside: Outside) -> None:
+        """From now on messages go there whose receivers are outside. Called before the first message."""
+        self._routes.outside = outside
+
+    async def send_from_outside(self, sender_id: str, peer_id: str, message: bytes) -> None:
+        """Send a DM_SEND push whose sender is outside. Otherwise like `send_direct`."""
+        self._check_peer(peer_id)
+        self._check_size(message, len(encode_str8(sender_id)))
+        await self._wait_for(Direct(sender_id, "", peer_id, BUILT_IN_VER, CommandNumber.DM_SEND, True, message))
+
     async def _wait_for(self, direct: Direct) -> None:
         if not direct.message:
             raise MessageIsEmpty
@@ -307,7 +318,7 @@ class DirectMessages:
             self._remember_refused(key, parcel.generation)
             self._tell(node_id, parcel.number, Outcome.NOT_HERE)
             return
-        if direct.sender_id:
+        if direct.sender_id and not self._routes.outside.has(direct.sender_id):
             back = self._table.open(direct.peer_id, direct.sender_id, self._clock.seconds())
             if back.is_idle or back.place is None:
                 back.place = Place(node_id, direct.sender_sid)

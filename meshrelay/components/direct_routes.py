@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -38,7 +38,7 @@ from meshrelay.interfaces import INodes, ISession, ISessions
 from meshrelay.wire.direct_node import Direct, Outcome, Parcel, encode_send
 from meshrelay.wire.node_kinds import NodeKind
 
-__all__ = ["CHECK_SECONDS", "MAX_PENDING", "DirectRoutes", "RouteParts"]
+__all__ = ["CHECK_SECONDS", "MAX_PENDING", "DirectRoutes", "Outside", "RouteParts"]
 
 #: Deadlines are looked at this often.
 CHECK_SECONDS = 0.25
@@ -71,8 +71,32 @@ class RouteParts(NamedTuple):
     alarms: Alarms
 
 
+class Outside(Protocol):
+    """Whoever can be written to like a user and signs in nowhere; `meshrelay.overlay.bridge_nodes` knows some."""
+
+    def has(self, user_id: str) -> bool:
+        """Whether this ID belongs to somebody outside, known or not; no user has it."""
+
+    def send(self, direct: Direct, done: Callable[[CommandError | None], object]) -> None:
+        """Bring a message to somebody outside; see `DirectRoutes.send`. No order is promised."""
+
+
+class NoOutside:
+    """`Outside` with nobody."""
+
+    def has(self, user_id: str) -> bool:
+        """See `Outside`."""
+        return False
+
+    def send(self, direct: Direct, done: Callable[[CommandError | None], object]) -> None:
+        """See `Outside`."""
+        done(UserNotFound())
+
+
 class DirectRoutes:
     """See the module.
+
+    :ivar outside: who is not looked for among the users.
 
     :param deliver: brings a message to a user of this node, see `DirectDelivery.deliver`.
     :param timeout_seconds: after that a message that was not answered is given up.
@@ -95,6 +119,7 @@ class DirectRoutes:
         self._table = table
         self._deliver = deliver
         self._timeout_seconds = timeout_seconds
+        self.outside: Outside = NoOutside()
         self._numbers = count(1)
         #: Number -> channel of what is on its way.
         self._flights: dict[int, Channel] = {}
@@ -137,6 +162,9 @@ class DirectRoutes:
         :param done: called once, perhaps before this returns: None when the peer's node has taken it.
         """
         self.sent += 1
+        if self.outside.has(direct.peer_id):
+            self.outside.send(direct, done)
+            return
         now = self._clock.seconds()
         channel = self._table.open(direct.sender_id, direct.peer_id, now)
         session = self._sessions.find_user(direct.peer_id)
@@ -179,7 +207,7 @@ class DirectRoutes:
         node_id, sid = self._nodes.node_id, session.user.sid
         if channel.place != (node_id, sid):
             channel.place = Place(node_id, sid)
-        if channel.user_id and now - channel.backed_at > TOUCH_SECONDS:
+        if channel.user_id and now - channel.backed_at > TOUCH_SECONDS and not self.outside.has(channel.user_id):
             channel.backed_at = now
             back = self._table.open(channel.peer_id, channel.user_id, now)
             sender = self._sessions.find_user(channel.user_id)

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from meshrelay.config.cluster_checks import CLUSTER_RULES
-from meshrelay.config.keys import keys_by_section
 from meshrelay.config.listening import parse_stream_place, parse_udp_place
 from meshrelay.config.schema import Config, GroupConfig
 from meshrelay.errors import ConfigProblem
 
-__all__ = ["NOT_AVAILABLE", "STREAM_KEYS", "UDP_KEYS", "check_config", "check_static_groups", "value_of"]
-
-#: Keys of parts that are not built yet; only their default is taken.
-NOT_AVAILABLE = ("overlay.listen",)
+__all__ = ["STREAM_KEYS", "UDP_KEYS", "check_config", "check_static_groups", "value_of"]
 
 #: Keys that hold the string of a listening place for streams.
 STREAM_KEYS = ("listen.tcp", "listen.websocket", "listen.http", "mesh.listen", "relay.listen", "overlay.listen")
@@ -47,7 +44,7 @@ def check_config(config: Config, wrong: frozenset[str]) -> list[ConfigProblem]:
 
     :param wrong: paths of the keys that have a problem already; rules that read one are left out.
     """
-    problems = list(_check_available(config, wrong))
+    problems: list[ConfigProblem] = []
     rules = [
         *(_Rule((path,), _place_rule(path)) for path in (*STREAM_KEYS, *UDP_KEYS)),
         _Rule(("auth.mode", "auth.insecure"), lambda config: _check_open_to_the_world(config, wrong)),
@@ -55,19 +52,14 @@ def check_config(config: Config, wrong: frozenset[str]) -> list[ConfigProblem]:
     ]
     rules.extend(_Rule(keys, check) for keys, check in CLUSTER_RULES)
     rules.append(_Rule(("relay.listen", "relay.quic"), _check_relay))
+    rules.append(_Rule(("overlay.listen", "overlay.public_url"), _check_overlay_url))
+    rules.append(_Rule(("overlay.dial_networks",), _check_overlay_networks))
+    rules.append(_Rule(("overlay.webrtc_addresses",), _check_overlay_addresses))
     rules.append(_Rule(("group.static_groups",), lambda config: check_static_groups(config.group)))
     for rule in rules:
         if wrong.isdisjoint(rule.keys):
             problems.extend(rule.check(config))
     return problems
-
-
-def _check_available(config: Config, wrong: frozenset[str]) -> Iterator[ConfigProblem]:
-    keys = keys_by_section()
-    for path in NOT_AVAILABLE:
-        section, name = path.split(".")
-        if path not in wrong and value_of(config, path) != keys[section][name].default:
-            yield ConfigProblem(path, "not available in this version")
 
 
 def _place_rule(path: str) -> Callable[[Config], Iterator[ConfigProblem]]:
@@ -145,6 +137,28 @@ def _check_relay(config: Config) -> Iterator[ConfigProblem]:
         for name in ("certificate_file", "key_file"):
             if not getattr(relay, name):
                 yield ConfigProblem(f"relay.{name}", "is needed by relay.quic")
+
+
+def _check_overlay_url(config: Config) -> Iterator[ConfigProblem]:
+    """An URL that leads nowhere would be dialled by every peer."""
+    if config.overlay.public_url and not config.overlay.listen:
+        yield ConfigProblem("overlay.public_url", "is of no use without overlay.listen")
+
+
+def _check_overlay_networks(config: Config) -> Iterator[ConfigProblem]:
+    for index, text in enumerate(config.overlay.dial_networks):
+        try:
+            ip_network(text)
+        except ValueError as error:
+            yield ConfigProblem(f"overlay.dial_networks[{index}]", f"is no network: {error}")
+
+
+def _check_overlay_addresses(config: Config) -> Iterator[ConfigProblem]:
+    for index, text in enumerate(config.overlay.webrtc_addresses):
+        try:
+            ip_address(text)
+        except ValueError as error:
+            yield ConfigProblem(f"overlay.webrtc_addresses[{index}]", f"is no address: {error}")
 
 
 def check_static_groups(config: GroupConfig) -> Iterator[ConfigProblem]:

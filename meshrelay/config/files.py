@@ -81,9 +81,22 @@ def _check_readable(config: Config, wrong: frozenset[str]) -> Iterator[ConfigPro
             if not key.file or not name or key.path in wrong:
                 continue
             try:
-                _read_file(str(name))
+                if key.made and not Path(str(name)).exists():
+                    _check_parent(str(name))
+                else:
+                    _read_file(str(name))
             except ValueError as error:
                 yield ConfigProblem(key.path, str(error))
+
+
+def _check_parent(path: str) -> None:
+    """Find out whether the node could make a file, as far as that can be told without doing so.
+
+    :raises ValueError: it could not.
+    """
+    parent = Path(path).parent
+    if not parent.is_dir():
+        raise ValueError(f"cannot make {path}: {parent} is no directory")
 
 
 def _read_file(path: str | Path) -> bytes:

@@ -38,6 +38,8 @@ class Key:
     reload: bool
     #: True: the path of a file.
     file: bool
+    #: True: the node makes the file if there is none.
+    made: bool
 
     @property
     def path(self) -> str:
@@ -97,6 +99,7 @@ def _describe(section: str, struct: type[msgspec.Struct], name: str, annotation:
         empty=extra.get("empty", ""),
         reload=bool(extra.get("reload")),
         file=bool(extra.get("file")),
+        made=bool(extra.get("made")),
     )
 
 

@@ -10,7 +10,6 @@ from textwrap import wrap
 
 import msgspec
 
-from meshrelay.config.checks import NOT_AVAILABLE
 from meshrelay.config.keys import ENVIRONMENT_PREFIX, Key, keys_by_section, section_types
 
 __all__ = ["reference_page", "sample_file"]
@@ -74,8 +73,6 @@ def _remarks(key: Key) -> list[str]:
     remarks = [] if key.allowed in _PLAIN else [key.allowed]
     if key.empty:
         remarks.append(f"{toml_value(_empty_value(key))} = {key.empty}")
-    if key.path in NOT_AVAILABLE:
-        remarks.append("not available in this version")
     if key.reload:
         remarks.append("reload")
     return remarks

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from meshrelay.config.describing import describe as _key
+from meshrelay.config.describing import describe_made_file as _made_file
 from meshrelay.config.listening import LISTEN_FORMS, UDP_FORM
 
 __all__ = [
@@ -46,34 +48,6 @@ _SOON = 0.01
 
 #: The relay pushes frames through links whose batches must hold one whole, and reads each into memory.
 _LARGEST_PAYLOAD = 1 << 24
-
-
-def _key(
-    description: str,
-    *,
-    ge: float | None = None,
-    le: float | None = None,
-    pattern: str | None = None,
-    form: str = "",
-    empty: str = "",
-    reload: bool = False,
-    file: bool = False,
-) -> msgspec.Meta:
-    """Describe one key.
-
-    :param description: what it is, with its unit; starts in lower case, ends without a full stop.
-    :param ge: least value allowed.
-    :param le: greatest value allowed.
-    :param pattern: regular expression that a text must match as a whole.
-    :param form: the pattern in words: completes "must be ...".
-    :param empty: what 0 or "" or [] means.
-    :param reload: True: SIGHUP applies a new value; False: a restart is needed.
-    :param file: True: the path of a file that must be readable, "" for none.
-    """
-    extra = {"form": form, "empty": empty, "reload": reload, "file": file}
-    if pattern is None:
-        return msgspec.Meta(description=description, ge=ge, le=le, extra=extra)
-    return msgspec.Meta(description=description, pattern=rf"\A(?:{pattern})\Z", extra=extra)
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -397,22 +371,62 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 Bootstrap = Annotated[str, _key("a peer", pattern=r"wss?://[^\s/]+(/\S*)?", form="ws://host:port or wss://host:port")]
+Stun = Annotated[
+    str, _key("a STUN server", pattern=r"stun:([^\s:/\[\]]+|\[[^\s/\[\]]+\]):\d{1,5}", form="stun:host:port")
+]
+Network = Annotated[str, _key("a network", pattern=r"[0-9A-Fa-f.:]+(/\d{1,3})?", form="such as 10.0.0.0/8")]
+Address = Annotated[str, _key("an address", pattern=r"[0-9A-Fa-f.:]+", form="an IP address")]
 
 
 class OverlayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A peer of the peer-relay overlay."""
+    """A peer of the peer-relay overlay. The node is one when listen or bootstrap is set."""
 
-    listen: Annotated[str, _key("where peers come in: tcp:7400:interface=127.0.0.1", empty="off")] = ""
+    listen: Annotated[str, _key("where peers come in by WebSocket: tcp:7400:interface=127.0.0.1", empty="off")] = ""
     bootstrap: Annotated[tuple[Bootstrap, ...], _key("peers that are asked for others", empty="wait to be found")] = ()
     public_url: Annotated[
         str,
         _key(
-            "URL by which other peers reach this one",
+            "URL by which other peers reach this one; needs listen",
             pattern=r"|wss?://[^\s/]+(/\S*)?",
             form="ws://host:port or wss://host:port",
             empty="not told",
         ),
     ] = ""
+    key_file: Annotated[
+        str,
+        _made_file(
+            "file with the key that the peer ID is made of; written when there is none", "another ID at each start"
+        ),
+    ] = ""
+    bridge: Annotated[
+        bool,
+        _key(
+            "true: users and peers can write to each other, and user IDs that begin with peer: are peers; "
+            "the same on all nodes of a cluster"
+        ),
+    ] = True
+    bridge_messages_per_second: Annotated[
+        int, _key("messages that one peer may send to users", ge=0, le=1_000_000, empty="no limit")
+    ] = 100
+    unsigned: Annotated[
+        Literal["accept", "refuse"],
+        _key("refuse: no links with peers that do not prove who they are, as those of npm cannot, and no messages"),
+    ] = "accept"
+    max_links: Annotated[int, _key("links to other peers", ge=1, le=1_000_000)] = 1000
+    dial_networks: Annotated[
+        tuple[Network, ...],
+        _key(
+            "networks that may always be dialled",
+            empty="public addresses; private ones and this machine where the node is there itself",
+        ),
+    ] = ()
+    webrtc: Annotated[
+        bool, _key("true: links by WebRTC as well, with the extra webrtc and twistd --reactor=asyncio")
+    ] = True
+    stun: Annotated[tuple[Stun, ...], _key("STUN servers for WebRTC", empty="none")] = ()
+    webrtc_addresses: Annotated[
+        tuple[Address, ...], _key("local addresses for WebRTC", empty="all of the machine, but not loopback")
+    ] = ()
 
 
 class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ headers         headers of a request: token, host
 admin           who may see what only operators should
 admin_direct    POST /direct/<user ID>: a direct message of the server
 admin_links     GET /links: P2P links, and why some go through the node
+admin_overlay   GET /admin/overlay: the node as a peer of the overlay
 endpoint        GET /endpoint/type/<type>/user/<user ID>: host, port, and for UDP the secrets
 chooser         a client that may sign in -> a place on the least loaded node
 placement       records of the nodes -> the order in which they are offered
@@ -18,6 +19,7 @@ neighbours      links and directory, as chooser and cluster want to see them
 metrics         GET /metrics: the node's counters as prometheus samples
 mesh_metrics    the samples of links and directory
 relay_metrics   the samples of the relay
+overlay_metrics the samples of the overlay
 relay_health    GET /health/relay
 merged_metrics  the pages of several processes -> one
 lag             measures how late reactor turns come

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.web import http
 from twisted.web.server import Request
 
-from meshrelay.errors import AuthenticationError
+from meshrelay.errors import AuthenticationError, MalformedPayload
 from meshrelay.http.chooser import Chooser, NoPlaceNow, Question, TypeNotServed
 from meshrelay.http.headers import asked_host, bearer_token, single_header
 from meshrelay.http.page import Answer, Page, error_answer, json_answer, unavailable_answer
@@ -131,6 +131,8 @@ class EndpointPage(Page):
             self._log.info("endpoint call of {peer} refused: {detail}", peer=peer, detail=error.detail)
             headers = (("WWW-Authenticate", "Bearer"),)
             raise _refusal(http.UNAUTHORIZED, "sign-in refused", headers) from None
+        except MalformedPayload as error:
+            raise _refusal(http.BAD_REQUEST, error.text) from None
 
     def _for_browsers(self, answer: Answer, request: Request) -> Answer:
         return answer._replace(headers=answer.headers + self._headers_for_browsers(request))

@@ -35,6 +35,7 @@ from meshrelay.counters import NodeCounters
 from meshrelay.http.admin import AdminAccess
 from meshrelay.http.admin_direct import DirectPage, ServerMessages
 from meshrelay.http.admin_links import LinkPages, LinksPage
+from meshrelay.http.admin_overlay import OverlayPage, OverlayPages
 from meshrelay.http.chooser import Chooser, Cluster, Endpoints, NoCluster
 from meshrelay.http.cluster import ClusterPage, ClusterStatus
 from meshrelay.http.endpoint import EndpointPage, EndpointRules
@@ -96,6 +97,8 @@ class HttpPages:
     metrics_page: Callable[[], Deferred[bytes]] | None = None
     #: None = the node has no relay, and no page about it.
     relay: RelayHealth | None = None
+    #: None = the node is no peer of the overlay, and there is no page about it.
+    overlay: OverlayPages | None = None
 
 
 class _Request(Request):
@@ -224,4 +227,8 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
         root.putChild(b"direct", DirectPage(pages.direct, pages.admin))
     if pages.links is not None:
         root.putChild(b"links", LinksPage(pages.links, pages.admin))
+    if pages.overlay is not None:
+        admin = Branch()
+        admin.putChild(b"overlay", OverlayPage(pages.overlay, pages.admin))
+        root.putChild(b"admin", admin)
     return RelaySite(root, endpoint, clock, pages.counters)

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from cryptography.x509 import load_pem_x509_certificates
-from OpenSSL.crypto import X509
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.ssl import optionsForClientTLS
 
 from meshrelay.relay.addresses import HostAndPort, quic_place, websocket_url, with_host
 from meshrelay.relay_client.errors import NoRelayTransport, RelayConnectFailed
 from meshrelay.relay_client.interfaces import RelayLink
 from meshrelay.relay_client.options import RelayOptions, TransportMode, transports
 from meshrelay.relay_client.race import Attempt, RaceFailed, race
+from meshrelay.transport.trust_root import read_trust_root
 
 __all__ = ["DIALERS", "Dialer", "Target", "dial", "dial_quic", "dial_websocket", "is_quic_installed"]
 
@@ -55,7 +53,8 @@ def dial_websocket(reactor: Any, target: Target, options: RelayOptions) -> Defer
     place = quic_place(target.url)
     endpoint = _stream_endpoint(reactor, place, options.dial_seconds)
     if url.startswith("wss:"):
-        contexts = optionsForClientTLS(target.server_name or place.host, trustRoot=_trust_root(options.ca_file))
+        root = None if options.ca_file is None else read_trust_root(options.ca_file)
+        contexts = optionsForClientTLS(target.server_name or place.host, trustRoot=root)
         endpoint = wrapClientTLS(contexts, endpoint)
     opened: Deferred[Any] = open_relay_websocket(reactor, endpoint, url, options.client_name)
     return opened
@@ -134,10 +133,3 @@ def _stream_endpoint(reactor: Any, place: HostAndPort, timeout: float) -> IStrea
     if isIPv6Address(place.host):
         return TCP6ClientEndpoint(reactor, place.host, place.port, timeout)
     return HostnameEndpoint(reactor, place.host, place.port, timeout)
-
-
-def _trust_root(ca_file: str | None) -> Any:
-    if ca_file is None:
-        return None
-    authorities = load_pem_x509_certificates(Path(ca_file).read_bytes())
-    return trustRootFromCertificates([Certificate(X509.from_cryptography(found)) for found in authorities])

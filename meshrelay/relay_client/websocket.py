@@ -1,21 +1,22 @@
-"""WebSocket connections of relay clients: one message is one unfragmented binary frame. Here, and nowhere else in this
-package, Autobahn is known.
+"""WebSocket connections of relay clients: one message is one unfragmented binary frame.
 
-Autobahn's own timers are off: they run on the global reactor, and the owner has deadlines of its own. A NetBird server
-expects no close frame: a connection ends with that of TCP.
+The owner has deadlines of its own. A NetBird server expects no close frame: a connection ends with that of TCP.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IStreamClientEndpoint
 
 from meshrelay.relay_client.interfaces import RelayLinkReceiver
+from meshrelay.transport.websocket_open import (
+    ClientHandshake,
+    MessageWebSocket,
+    WebSocketRefused,
+    open_client_websocket,
+)
 from meshrelay.wire.relay import MAX_MESSAGE_BYTES
 
 __all__ = ["RelayWebSocket", "WebSocketRefused", "open_relay_websocket", "plain_ip"]
@@ -26,10 +27,6 @@ _CLOSE_SECONDS = 3.0
 _MAPPED_IPV4 = "::ffff:"
 
 
-class WebSocketRefused(Exception):
-    """The opening handshake did not work; the text says what the other end answered."""
-
-
 def plain_ip(address: Any) -> str:
     """Return the IP of an `IAddress`; an IPv4 address inside an IPv6 one is unwrapped, what is no IP is ""."""
     host: str = getattr(address, "host", "")
@@ -37,8 +34,7 @@ def plain_ip(address: Any) -> str:
     return inner if "." in inner else host
 
 
-@implementer(IPushProducer)
-class RelayWebSocket(WebSocketClientProtocol):
+class RelayWebSocket(MessageWebSocket[RelayLinkReceiver]):
     """See `meshrelay.relay_client.interfaces.RelayLink`.
 
     :param opened: fires with this link after the opening handshake.
@@ -48,13 +44,8 @@ class RelayWebSocket(WebSocketClientProtocol):
     max_message_bytes = MAX_MESSAGE_BYTES
 
     def __init__(self, reactor: Any, opened: Deferred[RelayWebSocket]) -> None:
-        super().__init__()
+        super().__init__(opened)
         self._reactor = reactor
-        self._receiver: RelayLinkReceiver | None = None
-        self._stream: Any = None
-        self._opened: Deferred[RelayWebSocket] | None = opened
-        self._closing: Deferred[None] | None = None
-        self._is_gone = False
 
     @property
     def host(self) -> Any:
@@ -77,66 +68,21 @@ class RelayWebSocket(WebSocketClientProtocol):
 
     def close(self) -> Deferred[None]:
         """See `RelayLink`."""
-        if self._is_gone or self._closing is not None:
+        if self.is_gone:
             return succeed(None)
-        self._receiver = None
-        closing: Deferred[None] = Deferred()
-        self._closing = closing
+        closing = self.begin_closing(Deferred())
         timer = self._reactor.callLater(_CLOSE_SECONDS, self._stream.abortConnection)
         closing.addBoth(lambda _: timer.cancel() if timer.active() else None)
-        # A transport that has a producer waits for it to end.
-        self._stream.unregisterProducer()
         self._stream.loseConnection()
         return closing
 
-    def abort(self) -> None:
-        """See `RelayLink`."""
-        self._receiver = None
-        if self._stream is not None:
-            self._stream.abortConnection()
+    def message_received(self, receiver: RelayLinkReceiver, message: bytes) -> None:
+        """See `MessageWebSocket`."""
+        receiver.message_received(message)
 
-    def connectionMade(self) -> None:
-        self._stream = self.transport
-        super().connectionMade()
-
-    def onOpen(self) -> None:
-        self._stream.setTcpNoDelay(True)
-        self._stream.registerProducer(self, True)
-        opened, self._opened = self._opened, None
-        if opened is not None and not opened.called:
-            opened.callback(self)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self._receiver is not None and isBinary:
-            self._receiver.message_received(payload)
-        elif not isBinary:
-            self._stream.abortConnection()
-            self._closed("the server does not follow the protocol: a text message")
-
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        self._closed(self.remoteCloseReason or reason or "connection closed")
-
-    def pauseProducing(self) -> None:
-        if self._receiver is not None:
-            self._receiver.writing_paused()
-
-    def resumeProducing(self) -> None:
-        if self._receiver is not None:
-            self._receiver.writing_resumed()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; onClose follows."""
-
-    def _closed(self, text: str) -> None:
-        receiver, self._receiver = self._receiver, None
-        opened, self._opened = self._opened, None
-        self._is_gone = True
-        if self._closing is not None and not self._closing.called:
-            self._closing.callback(None)
-        if opened is not None and not opened.called:
-            opened.errback(WebSocketRefused(text))
-        elif receiver is not None:
-            receiver.link_lost(text)
+    def websocket_lost(self, receiver: RelayLinkReceiver, code: int | None, text: str) -> None:
+        """See `MessageWebSocket`."""
+        receiver.link_lost(text)
 
 
 def open_relay_websocket(
@@ -148,33 +94,5 @@ def open_relay_websocket(
     :returns: fires with the link, or fails with what the endpoint says or `WebSocketRefused`. Cancelling it leaves
         nothing behind.
     """
-    factory = WebSocketClientFactory(url, useragent=user_agent, reactor=reactor)
-    factory.noisy = False
-    factory.setProtocolOptions(
-        maxMessagePayloadSize=MAX_MESSAGE_BYTES,
-        openHandshakeTimeout=0,
-        closeHandshakeTimeout=0,
-        serverConnectionDropTimeout=0,
-        autoPingInterval=0,
-    )
-    connections: list[RelayWebSocket] = []
-
-    def cancelled(_: Deferred[RelayWebSocket]) -> None:
-        connecting.cancel()
-        for connection in connections:
-            connection.abort()
-
-    opened: Deferred[RelayWebSocket] = Deferred(cancelled)
-
-    def build() -> RelayWebSocket:
-        connections.append(RelayWebSocket(reactor, opened))
-        return connections[-1]
-
-    def failed(failure: Failure) -> None:
-        if not opened.called:
-            opened.errback(failure)
-
-    factory.protocol = build  # type: ignore[assignment]
-    connecting = endpoint.connect(factory)
-    connecting.addErrback(failed)
-    return opened
+    handshake = ClientHandshake(url, user_agent, MAX_MESSAGE_BYTES)
+    return open_client_websocket(reactor, endpoint, handshake, lambda opened: RelayWebSocket(reactor, opened))

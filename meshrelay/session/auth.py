@@ -9,10 +9,17 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from meshrelay.errors import AuthenticationError
+from meshrelay.errors import AuthenticationError, MalformedPayload
 from meshrelay.model import check_user_id
 
-__all__ = ["Authenticator", "Identity", "OpenAuthenticator", "TokenAuthenticator", "TokenRules"]
+__all__ = [
+    "Authenticator",
+    "Identity",
+    "OpenAuthenticator",
+    "ReservingAuthenticator",
+    "TokenAuthenticator",
+    "TokenRules",
+]
 
 #: Clocks of two machines may differ by this much.
 LEEWAY_SECONDS = 10.0
@@ -36,6 +43,7 @@ class Authenticator:
 
         :param user_id: what the client calls itself, 1 to 128 bytes; None = the token says it.
         :raises AuthenticationError: no; its detail is for the log alone.
+        :raises MalformedPayload: nobody may have this ID; the text is fit for the client's eyes.
         """
         raise NotImplementedError
 
@@ -93,3 +101,22 @@ class TokenAuthenticator(Authenticator):
         if user_id is not None and user_id != subject:
             raise AuthenticationError("the token is for another user")
         return Identity(subject, claims)
+
+
+class ReservingAuthenticator(Authenticator):
+    """Another one decides, but no user gets an ID that begins with `prefix`: those are taken.
+
+    :param owners: whose they are, for the text that the client is told.
+    """
+
+    def __init__(self, others: Authenticator, prefix: str, owners: str) -> None:
+        self._others = others
+        self._prefix = prefix
+        self._owners = owners
+
+    def authenticate(self, user_id: str | None, token: str | None) -> Identity:
+        """See `Authenticator`."""
+        identity = self._others.authenticate(user_id, token)
+        if identity.user_id.startswith(self._prefix):
+            raise MalformedPayload(f"user: IDs that begin with {self._prefix} belong to {self._owners}")
+        return identity

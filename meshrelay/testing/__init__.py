@@ -16,6 +16,8 @@ impairment          what a bad network does to datagrams and streams: loss, dela
 network             such a network between two pure machines, on a virtual clock
 nat                 NATs of all kinds, made of numbers
 peer_network        two P2P links, the NATs between them and their relay, on a virtual clock
+overlay_network     peers of the overlay on one virtual clock, and ends that a test moves by hand
+overlay_links       their links; overlay_link_contract what every link must promise
 udp_proxy           such a network in front of a real UDP port
 tcp_proxy           the same in front of a real TCP port
 ==================  ========================================================================

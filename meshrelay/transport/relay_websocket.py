@@ -5,9 +5,8 @@
     socket --> RelayHandshake (Autobahn) --> RelayStream --messages--> RelayPeer
     socket <-- DirectWriter <-- RelayQueue <-- RelayWebSocketLink <-- RelayServer
 
-Autobahn does the opening handshake and is then put away: the stream's transport is given a smaller protocol, which is
-what lets ten thousand idle peers fit. There is no closing handshake of our own: NetBird's ends drop the connection
-after CLOSE, or without it. A close frame of a client is answered.
+There is no closing handshake of our own: NetBird's ends drop the connection after CLOSE, or without it. A close frame
+of a client is answered.
 
 Source: NetBird's relay, commit ee253fedd; RFC 6455.
 """
@@ -17,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from twisted.internet.interfaces import ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,6 +31,12 @@ from meshrelay.transport.direct_write import DirectWriter
 from meshrelay.transport.relay_alarm import watch_deadlines
 from meshrelay.transport.relay_queue import MAX_WAITING_BYTES, RelayOutlet, RelayQueue
 from meshrelay.transport.stream_link import CLOSE_SECONDS, peer_of
+from meshrelay.transport.websocket_accept import (
+    AcceptingFactory,
+    AcceptingWebSocket,
+    ConnectionRequest,
+    refuse_websocket,
+)
 from meshrelay.transport.websocket_mask import fastest_unmask
 from meshrelay.wire.relay import MAX_MESSAGE_BYTES
 from meshrelay.wire.relay_websocket import RelayWebSocketDecoder
@@ -41,12 +44,6 @@ from meshrelay.wire.websocket import Opcode, encode_pong
 from meshrelay.wire.websocket_decoder import OVERSIZED, BrokenWebSocket
 
 __all__ = ["RelayStreamParts", "RelayWebSocketFactory", "RelayWebSocketLink"]
-
-#: The opening handshake must be done by then, as with NetBird's server.
-HANDSHAKE_SECONDS = 5.0
-
-#: An opening handshake that is longer, and not over, ends the connection; browsers send some hundred bytes.
-MAX_HANDSHAKE_BYTES = 16 * 1024
 
 _BINARY = Opcode.BINARY.value
 _FIN_CLOSE = 0x80 | Opcode.CLOSE.value
@@ -196,79 +193,28 @@ class RelayStream:
         self._peer.connection_lost(reason.getErrorMessage())
 
 
-class RelayHandshake(WebSocketServerProtocol):
+class RelayHandshake(AcceptingWebSocket):
     """The opening handshake of one WebSocket."""
 
     def __init__(self, parts: RelayStreamParts) -> None:
-        super().__init__()
+        super().__init__(parts.alarms)
         self._parts = parts
-        self._alarm: Alarm | None = None
-        self._stream: RelayStream | None = None
 
-    def connectionMade(self) -> None:
-        """See `Protocol`."""
-        super().connectionMade()
-        self._alarm = self._parts.alarms.call_later(HANDSHAKE_SECONDS, self._drop)
-
-    def _drop(self) -> None:
-        stream: Any = self.transport
-        stream.abortConnection()
-
-    def onConnect(self, request: ConnectionRequest) -> None:
-        """See Autobahn: refuse what is not for the relay."""
+    def check_request(self, request: ConnectionRequest) -> None:
+        """See `AcceptingWebSocket`: refuse what is not for the relay."""
         if request.path != RELAY_PATH:
-            raise ConnectionDeny(404, f"the relay is at {RELAY_PATH}")
+            refuse_websocket(404, f"the relay is at {RELAY_PATH}")
 
-    def onOpen(self) -> None:
-        """See Autobahn: the handshake is done."""
-        self.begin()
-
-    def begin(self) -> None:
-        """Give the connection to a `RelayStream`."""
-        self._stop_waiting()
-        transport: Any = self.transport
-        stream = self._stream = RelayStream(transport, self._parts)
-        rest, self.data = self.data, b""
-        # tcp.Connection and the wrappers of TLS and HAProxy call the protocol that they find here.
-        for name in ("wrappedProtocol", "protocol"):
-            if getattr(transport, name, None) is self:
-                setattr(transport, name, stream)
-        if rest:
-            stream.dataReceived(rest)
-
-    def _stop_waiting(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """See `Protocol`; after the handshake for transports that do not take another protocol."""
-        if self._stream is not None:
-            self._stream.dataReceived(data)
-        else:
-            super().dataReceived(data)
-            self._check_head()
-
-    def _check_head(self) -> None:
-        # Autobahn keeps, and searches again and again, whatever comes until the head is over.
-        if self._stream is None and len(self.data) > MAX_HANDSHAKE_BYTES:
-            self._drop()
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """See `Protocol`."""
-        self._stop_waiting()
-        super().connectionLost(reason)
-        if self._stream is not None:
-            self._stream.connectionLost(reason)
+    def make_stream(self, transport: Any) -> RelayStream:
+        """See `AcceptingWebSocket`."""
+        return RelayStream(transport, self._parts)
 
 
-class RelayWebSocketFactory(WebSocketServerFactory):
+class RelayWebSocketFactory(AcceptingFactory):
     """Makes one `RelayHandshake` for each connection.
 
-    :param reactor: Autobahn keeps it; nothing here uses it.
+    :param reactor: see `AcceptingFactory`.
     """
-
-    noisy = False
 
     def __init__(
         self,
@@ -278,28 +224,12 @@ class RelayWebSocketFactory(WebSocketServerFactory):
         counters: TransportCounters,
         reactor: Any,
     ) -> None:
-        super().__init__(server="meshrelay", reactor=reactor)  # type: ignore[no-untyped-call]
+        # Any page may connect: who may use the relay is in the token.
+        super().__init__(reactor)
         self._parts = RelayStreamParts(accept, outlet, alarms, counters, fastest_unmask())
-        self.setProtocolOptions(  # type: ignore[no-untyped-call]
-            requireMaskedClientFrames=True,
-            perMessageCompressionAccept=_refuse_compression,
-            webStatus=False,
-            # Any page may connect: who may use the relay is in the token.
-            allowedOrigins=["*"],
-            allowNullOrigin=True,
-            versions=[13],
-            autoPingInterval=0,
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-            tcpNoDelay=False,
-        )
 
     def buildProtocol(self, addr: Any) -> RelayHandshake:
         """See `Factory`."""
         protocol = RelayHandshake(self._parts)
         protocol.factory = self
         return protocol
-
-
-def _refuse_compression(offers: object) -> None:
-    """Accept no compression extension."""

@@ -11,6 +11,7 @@ link_commands       payloads of the commands for P2P links
 prepared            frames of one turn, joined once for each way of writing them
 websocket           headers of outgoing WebSocket messages
 websocket_decoder   what comes in by WebSocket
+websocket_client    the client's end: masked out, unmasked in
 datagram            UDP packets: header, AEAD, replay window
 sync_bytes          keys of one start of P2P links, and where everybody is
 peer_packet         packets between two peers, and the content of a PROBE
@@ -21,6 +22,8 @@ group_node          messages about groups; direct_node, room_node, link_node and
 session_node        calls about sessions
 relay               messages of the NetBird-compatible relay; relay_websocket reads its
                     WebSocket
+overlay             frames of the peer overlay; overlay_data what they carry, overlay_bridge
+                    what goes from users to peers and back
 ==================  ===================================================================
 
 ::

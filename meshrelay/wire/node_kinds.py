@@ -12,8 +12,8 @@ __all__ = ["NodeKind"]
 
 @unique
 class NodeKind(IntEnum):
-    """Kinds of messages, 0 to 127; payloads are in `wire.group_node`, `direct_node`, `room_node`, `link_node`
-    and `relay_node`."""
+    """Kinds of messages, 0 to 127; payloads are in `wire.group_node`, `direct_node`, `room_node`, `link_node`,
+    `relay_node` and `overlay_bridge`."""
 
     #: What one node published in a group, to be passed on along a tree.
     GROUP_CAST = 1
@@ -65,3 +65,11 @@ class NodeKind(IntEnum):
     RELAY_GONE = 41
     #: A message for a relay peer of the receiving node.
     RELAY_SEND = 42
+    #: "I am a peer of the overlay, and hand over messages to others."
+    OVERLAY_HERE = 48
+    #: "I am none any more."
+    OVERLAY_GONE = 49
+    #: A direct message for a peer of the overlay, to be handed over by the receiving node.
+    OVERLAY_SEND = 50
+    #: What became of it.
+    OVERLAY_RESULT = 51

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from struct import Struct
+from typing import ClassVar
 
 from meshrelay.errors import MalformedFrame
 from meshrelay.wire.websocket import Opcode
@@ -125,6 +126,10 @@ class WebSocketDecoder:
         "message_bytes",
     )
 
+    #: What every frame has of a mask: the bit beside its length, and the mask itself.
+    _mask_bit: ClassVar[int] = _MASKED
+    _mask_bytes: ClassVar[int] = 4
+
     def __init__(self, max_message_bytes: int, unmask_long: Callable[[bytes, bytes], bytes] = unmask) -> None:
         self.max_message_bytes = max_message_bytes
         self._unmask_long = unmask_long
@@ -179,9 +184,9 @@ class WebSocketDecoder:
                 if end - start < 2:
                     break
             first = data[start]
-            size = data[start + 1] - _MASKED
+            size = data[start + 1] - self._mask_bit
             self._check_header(first, size)
-            body = start + 6
+            body = start + 2 + self._mask_bytes
             if size > 125:
                 body += 2 if size == 126 else 8
                 if body > end:
@@ -191,7 +196,7 @@ class WebSocketDecoder:
             if body > end or (first & 8 and stop > end):
                 break
             start = min(stop, end)
-            yield from self._frame(first, size, data[body - 4 : body], data[body:start])
+            yield from self._frame(first, size, data[body - self._mask_bytes : body], data[body:start])
             if self._is_over:
                 return
         self._held = data[start:]

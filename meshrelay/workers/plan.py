@@ -14,6 +14,7 @@ listen.http          as configured               off
 mesh.listen          unix:DIRECTORY/supervisor   unix:DIRECTORY/wi
 mesh.directory       memory                      pb:unix:DIRECTORY/supervisor
 mesh.*               the rest is off             the rest is off
+overlay              as configured               no peer: the bridge leads to the supervisor's
 group.static_groups  none                        as configured
 app.module           none                        as configured
 ===================  ==========================  ==========================================================
@@ -106,7 +107,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
             mesh=MeshConfig(listen=_unix_place(self.socket_path), directory=f"pb:unix:{_hub_socket(self.directory)}"),
             # One of each for the machine is enough; the supervisor has them.
             relay=replace(config.relay, listen="", quic=""),
-            overlay=replace(config.overlay, listen=""),
+            overlay=replace(config.overlay, listen="", bootstrap=(), public_url="", key_file=""),
         )
 
 

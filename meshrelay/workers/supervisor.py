@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IProcessTransport
 
 from meshrelay.config.schema import Config
 from meshrelay.errors import ConfigError, ConfigProblem
-from meshrelay.http.metrics import make_registry, metrics_text
+from meshrelay.http.metrics import metrics_text
 from meshrelay.service import Node
 from meshrelay.transport.shared_port import HeldPort, hold_port
 from meshrelay.workers.metrics import WorkerMetrics
@@ -75,7 +75,7 @@ class Supervisor(Node):
         """See `Node`: applications, plug-ins included, are the workers', and so is every group."""
 
     def _metrics_of_all(self) -> Callable[[], Deferred[bytes]]:
-        own_page = partial(metrics_text, self.relay.add_metrics(make_registry(self._metric_sources())))
+        own_page = partial(metrics_text, self.metrics())
         return WorkerMetrics(self.cluster.nodes, self._reactor, self._worker_ids, self.node_id, own_page).page
 
     def _is_starting(self) -> bool:

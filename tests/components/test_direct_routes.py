@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.components import direct, direct_routes
 from meshrelay.config.schema import Config, DirectConfig
 from meshrelay.directory.records import NodeRecord, UserRecord
-from meshrelay.errors import ErrorCode
+from meshrelay.errors import (
+    CommandError,
+    ErrorCode,
+    MalformedPayload,
+    MessageIsEmpty,
+    MessageTooLarge,
+    UserDeclined,
+    UserNotFound,
+)
 from meshrelay.interfaces import IMeshRelay
 from meshrelay.model import Status
 from meshrelay.testing.memory_groups import GroupCluster
@@ -383,3 +393,80 @@ class EndTests(RoutesTestCase):
         self.cluster.run(0.1)
         self.assertEqual((len(self.b.gone), len(self.c.gone)), (1, 1))
         self.assertEqual(self.count("channels"), 0)
+
+
+class _Outside:
+    """`Outside` that knows everybody whose ID begins with "out:"."""
+
+    def __init__(self) -> None:
+        self.sent: list[Direct] = []
+        self.error: CommandError | None = None
+
+    def has(self, user_id: str) -> bool:
+        """See `Outside`."""
+        return user_id.startswith("out:")
+
+    def send(self, direct: Direct, done: Callable[[CommandError | None], object]) -> None:
+        """See `Outside`."""
+        self.sent.append(direct)
+        done(self.error)
+
+
+class OutsideTests(RoutesTestCase):
+    """Somebody who can be written to and signs in nowhere."""
+
+    def setUp(self) -> None:
+        """Start."""
+        super().setUp()
+        self.outside = _Outside()
+        self.node.direct.use_outside(self.outside)
+
+    def test_sent(self) -> None:
+        """What is for somebody outside goes there, among messages to others, and no node is asked who that is."""
+        asked = self.ask(b"1", peer="out:x") + self.ask(b"2") + self.ask(b"3", peer="out:x")
+        self.b.take()
+        self.assertEqual(self.codes(asked), [0, 0, 0])
+        self.assertEqual(
+            [(sent.sender_id, sent.peer_id, sent.message) for sent in self.outside.sent],
+            [("ann", "out:x", b"1"), ("ann", "out:x", b"3")],
+        )
+        self.assertEqual((self.count("lookups"), self.count("channels")), (1, 1))
+
+    def test_refused(self) -> None:
+        """What goes wrong outside is what the sender is told."""
+        self.outside.error = UserDeclined()
+        self.assertEqual(self.codes(self.ask(b"1", peer="out:x")), [DECLINED])
+
+    def test_from_outside(self) -> None:
+        """A user gets what somebody outside sends, on this node and on others."""
+        sent = [
+            Deferred.fromCoroutine(self.node.direct.send_from_outside("out:x", user_id, b"hi"))
+            for user_id in ("ann", "bob")
+        ]
+        self.cluster.run(0.1)
+        self.assertEqual(told(self.ann), [("out:x", b"hi")])
+        self.assertEqual(self.b.parcels[0].direct, Direct("out:x", "", "bob", 1, Command.DM_SEND, True, b"hi"))
+        self.b.take()
+        self.assertEqual([self.successResultOf(each) for each in sent], [None, None])
+
+    def test_not_missed(self) -> None:
+        """A user does not hear that somebody outside has gone when the node that brought the message is gone."""
+        direct = Direct("out:x", "", "ann", 1, Command.DM_SEND, True, b"hi")
+        self.b.send(NodeKind.DIRECT_SEND, encode_send(Parcel(1, 1, direct)))
+        self.assertEqual(told(self.ann), [("out:x", b"hi")])
+        self.assertEqual(self.count("channels"), 0)
+        self.cluster.links.kill("b")
+        self.cluster.run(200, 1.0)
+        self.assertEqual(told(self.ann, Command.DM_PEER_GONE), [])
+
+    def test_errors_from_outside(self) -> None:
+        """Somebody outside is bound by what users are bound by."""
+        for user_id, message, error in (
+            ("nobody", b"hi", UserNotFound),
+            ("ann", b"", MessageIsEmpty),
+            ("ann", b"x" * (65536 - 5), MessageTooLarge),
+            ("", b"hi", MalformedPayload),
+        ):
+            sent = Deferred.fromCoroutine(self.node.direct.send_from_outside("out:x", user_id, message))
+            self.cluster.run(0.3)
+            self.failureResultOf(sent, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.config.checks import NOT_AVAILABLE, check_config, value_of
+from meshrelay.config.checks import check_config
 from meshrelay.config.schema import (
     AuthConfig,
     Config,
@@ -110,17 +110,32 @@ class OtherTests(SynchronousTestCase):
         told = [f"relay.{name}: is needed by relay.quic" for name in ("certificate_file", "key_file")]
         self.assertEqual(problems_of(Config(relay=config)), told)
 
-    def test_not_available(self) -> None:
-        """A key of a part that is not built yet says so instead of doing nothing."""
-        config = Config(overlay=OverlayConfig(listen="tcp:1:interface=127.0.0.1"))
-        self.assertEqual(problems_of(config), ["overlay.listen: not available in this version"])
+    def test_overlay(self) -> None:
+        """A peer of the overlay that listens, dials or does both is fine, with networks and addresses that are some."""
+        for overlay in (
+            OverlayConfig(listen="tcp:1:interface=127.0.0.1", public_url="wss://peer.example:1"),
+            OverlayConfig(bootstrap=("ws://127.0.0.1:1",)),
+            OverlayConfig(dial_networks=("10.0.0.0/8", "fd00::/8", "10.1.2.3"), webrtc_addresses=("127.0.0.1", "::1")),
+        ):
+            self.assertEqual(problems_of(Config(overlay=overlay)), [])
 
-    def test_not_available_exist(self) -> None:
-        """Every key of that table exists."""
-        for path in NOT_AVAILABLE:
-            value_of(Config(), path)
+    def test_overlay_url(self) -> None:
+        """An URL at which nobody listens is told."""
+        overlay = OverlayConfig(public_url="ws://peer.example:1")
+        self.assertEqual(
+            problems_of(Config(overlay=overlay)), ["overlay.public_url: is of no use without overlay.listen"]
+        )
+
+    def test_overlay_networks(self) -> None:
+        """Each network and address that is none is told with its place in the list."""
+        overlay = OverlayConfig(dial_networks=("10.0.0.0/8", "10.0.0.1/8", "1.2"), webrtc_addresses=("::1", "1.2.3"))
+        problems = problems_of(Config(overlay=overlay))
+        places = [problem.split(": is no ")[0] for problem in problems]
+        self.assertEqual(
+            places, ["overlay.dial_networks[1]", "overlay.dial_networks[2]", "overlay.webrtc_addresses[1]"]
+        )
 
     def test_one_mistake_once(self) -> None:
         """A rule says nothing about a key that is known to be wrong."""
-        config = Config(auth=AuthConfig(mode="token"), overlay=OverlayConfig(listen="tcp:1:interface=127.0.0.1"))
-        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "overlay.listen"})), [])
+        config = Config(auth=AuthConfig(mode="token"), overlay=OverlayConfig(public_url="ws://peer.example:1"))
+        self.assertEqual(problems_of(config, wrong=frozenset({"auth.secret_file", "overlay.public_url"})), [])

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.config.files import MAX_FILE_BYTES, check_files, minimum_secret_bytes, read_secret, short_secret_warning
-from meshrelay.config.schema import AuthConfig, Config, HttpConfig, ListenConfig
+from meshrelay.config.schema import AuthConfig, Config, HttpConfig, ListenConfig, OverlayConfig
 from meshrelay.errors import ConfigError
 
 EcKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -95,6 +95,25 @@ class NamedFileTests(FileTestCase):
                 "http.admin_key_file: cannot read gone.key: No such file or directory",
             ],
         )
+
+    def test_overlay_key(self) -> None:
+        """The key of an overlay peer may be missing, as the node makes it, but not the directory that it goes to."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        cases = {
+            "": "",
+            str(folder / "new.key"): "",
+            "new.key": "",
+            self.write(b"key"): "",
+            str(folder / "gone" / "new.key"): "no directory",
+            str(folder): "is not a file",
+            self.write(b""): "is empty",
+        }
+        for path, expected in cases.items():
+            problems = self.problems_of(Config(overlay=OverlayConfig(key_file=path)))
+            self.assertEqual((path, len(problems)), (path, 1 if expected else 0))
+            self.assertIn(expected, "".join(problems))
+            self.assertTrue(all(problem.startswith("overlay.key_file: ") for problem in problems))
 
     def test_known_problem(self) -> None:
         """A key that is known to be wrong is not looked at again."""

@@ -23,7 +23,7 @@ outbox_byte = 5
 replay_bytes = -1
 
 [overlay]
-listen = "tcp:1:interface=127.0.0.1"
+public_url = "ws://127.0.0.1:1"
 
 [auth]
 mode = "token"
@@ -70,8 +70,8 @@ class ParseTests(SynchronousTestCase):
                 "sesion: unknown section; did you mean session?",
                 "session.outbox_byte: unknown key; did you mean outbox_bytes?",
                 "session.replay_bytes: must be a whole number from 0 to 1073741824, is -1",
-                "overlay.listen: not available in this version",
                 "auth.secret_file: is needed by HS256",
+                "overlay.public_url: is of no use without overlay.listen",
             ],
         )
 

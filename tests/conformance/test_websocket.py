@@ -1,4 +1,4 @@
-"""RFC 6455 by the Autobahn test suite's cases, run by kosoku against the node's WebSocket adapter."""
+"""RFC 6455 by the Autobahn test suite's cases, run by kosoku against the node's WebSocket servers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ CASES = 301
 
 
 class WebSocketConformanceTests(SynchronousTestCase):
-    """The adapter against a fuzzing client."""
+    """The adapter of clients against a fuzzing client."""
+
+    program = "echo_server.py"
 
     def setUp(self) -> None:
         if find_spec("kosoku") is None:
             self.skipTest("missing: kosoku")
         self.environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("echo_server.py"))],
+            [sys.executable, str(Path(__file__).with_name(self.program))],
             stdout=subprocess.PIPE,
             env=self.environ,
         )
@@ -52,3 +54,9 @@ class WebSocketConformanceTests(SynchronousTestCase):
         )
         self.assertEqual(done.returncode, 0, done.stderr[-4000:])
         self.assertGreaterEqual(int(done.stdout), CASES)
+
+
+class OverlayConformanceTests(WebSocketConformanceTests):
+    """The server of the overlay against the same."""
+
+    program = "overlay_echo_server.py"

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.http.placement import Place
-from meshrelay.session.auth import OpenAuthenticator
+from meshrelay.session.auth import OpenAuthenticator, ReservingAuthenticator
 from tests.http.exchange import CREDENTIALS, FakeCluster, SiteUnderTest, TokenIsUser, make_record, parse_responses
 
 SID = "0123456789abcdef0123456789ABCDEF"
@@ -114,6 +114,13 @@ class RefusalTests(SynchronousTestCase):
             self.assertEqual((headers, response.status, response.json), (headers, 401, {"error": "sign-in refused"}))
             self.assertEqual(response.headers["WWW-Authenticate"], "Bearer")
         self.assertEqual(self.under_test.endpoints.reserved, [])
+
+    def test_reserved(self) -> None:
+        """A user ID that belongs to somebody else by its form is answered with 400 and whose it is."""
+        under_test = SiteUnderTest(ReservingAuthenticator(TokenIsUser(), "peer:", "peers"))
+        response = under_test.ask("/endpoint/type/TCP/user/peer:x", "Authorization: Bearer peer:x")
+        self.assertEqual(response.status, 400)
+        self.assertIn("belong to peers", response.json["error"])
 
     def test_bearer_in_any_case(self) -> None:
         """The word Bearer is taken in any case, the token as it stands."""

@@ -146,10 +146,13 @@ class TcpClient:
 class WebSocketClient(TcpClient):
     """Frames in binary messages."""
 
+    #: The listening place that it connects to.
+    place = "websocket"
+
     def _open(self, daemon: Daemon) -> socket.socket:
-        connection = socket.create_connection(daemon.address("websocket"))
+        connection = socket.create_connection(daemon.address(self.place))
         key = base64.b64encode(os.urandom(16)).decode()
-        host = daemon.places["websocket"]
+        host = daemon.places[self.place]
         connection.sendall(
             f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
@@ -168,8 +171,11 @@ class WebSocketClient(TcpClient):
     def send_message(self, data: bytes, opcode: int = 2) -> None:
         """Send one message."""
         size = len(data)
-        length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + struct.pack("!H", size)
-        if size >= 65536:
+        if size < 126:
+            length = bytes((0x80 | size,))
+        elif size < 65536:
+            length = b"\xfe" + struct.pack("!H", size)
+        else:
             length = b"\xff" + struct.pack("!Q", size)
         mask = os.urandom(4)
         key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")

@@ -9,12 +9,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.errors import AuthenticationError
+from meshrelay.errors import AuthenticationError, MalformedPayload
 from meshrelay.session.auth import (
     MAX_TOKEN_CHARACTERS,
     Authenticator,
     Identity,
     OpenAuthenticator,
+    ReservingAuthenticator,
     TokenAuthenticator,
     TokenRules,
 )
@@ -144,3 +145,23 @@ class AlgorithmTests(SynchronousTestCase):
             token = token_of(secret, algorithm, sub="ann")
             self.assertEqual(authenticator.authenticate(None, token).user_id, "ann", algorithm)
             self.assertRaises(AuthenticationError, authenticator.authenticate, None, token_of(sub="ann"))
+
+
+class ReservingTests(SynchronousTestCase):
+    """User IDs that no user may have."""
+
+    def test_prefix(self) -> None:
+        """An ID with the prefix is refused with a text for its client; all others are decided by the other one."""
+        authenticator = ReservingAuthenticator(OpenAuthenticator(), "peer:", "somebody else")
+        for user_id in ("peer:", "peer:x"):
+            refused = self.assertRaises(MalformedPayload, authenticator.authenticate, user_id, None)
+            self.assertEqual(refused.text, "user: IDs that begin with peer: belong to somebody else")
+        for user_id in ("peer", "Peer:x", "a peer:x"):
+            self.assertEqual(authenticator.authenticate(user_id, None), Identity(user_id, {}))
+        self.assertRaises(AuthenticationError, authenticator.authenticate, None, None)
+
+    def test_token(self) -> None:
+        """A token does not help, whoever has signed it; and who has no good one does not hear what is reserved."""
+        authenticator = ReservingAuthenticator(authenticator_of(), "peer:", "somebody else")
+        self.assertRaises(MalformedPayload, authenticator.authenticate, None, token_of(sub="peer:x"))
+        self.assertRaises(AuthenticationError, authenticator.authenticate, "peer:x", None)

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import AuthenticationError, MalformedPayload
 from meshrelay.model import User
-from meshrelay.session.auth import OpenAuthenticator
+from meshrelay.session.auth import OpenAuthenticator, ReservingAuthenticator
 from meshrelay.session.handshake import NodeFacts, read_hello, welcome_of
 from meshrelay.session.registry import Resume, SignIn
 from meshrelay.session.session import Session
@@ -44,6 +44,12 @@ class ReadHelloTests(SynchronousTestCase):
             read_hello(b'{"protocol":1}', OpenAuthenticator())
         with self.assertRaises(AuthenticationError):
             read_hello(b'{"protocol":1,"token":"x"}', OpenAuthenticator())
+
+    def test_reserved(self) -> None:
+        """A user ID that nobody may have is told to the client in so many words."""
+        with self.assertRaises(MalformedPayload) as refused:
+            read_hello(hello(user="peer:x"), ReservingAuthenticator(OpenAuthenticator(), "peer:", "peers"))
+        self.assertIn("belong to peers", refused.exception.text)
 
 
 class WelcomeTests(SynchronousTestCase):

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+# Else the first test would install one for its loop.
+import twisted.internet.reactor  # noqa: F401, TID251
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from twisted.trial.unittest import SynchronousTestCase

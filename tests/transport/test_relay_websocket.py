@@ -17,8 +17,9 @@ from meshrelay.relay.counters import RelayCounters
 from meshrelay.relay.server import RelayClocks, RelayPeer, RelayServer, RelayServerLimits
 from meshrelay.relay.server_machine import ServerOptions
 from meshrelay.transport.relay_queue import MAX_OWN_BYTES, MAX_WAITING_BYTES, RelayOutlet
-from meshrelay.transport.relay_websocket import HANDSHAKE_SECONDS, MAX_HANDSHAKE_BYTES, RelayWebSocketFactory
+from meshrelay.transport.relay_websocket import RelayWebSocketFactory
 from meshrelay.transport.stream_link import CLOSE_SECONDS
+from meshrelay.transport.websocket_accept import HANDSHAKE_SECONDS, MAX_HANDSHAKE_BYTES
 from meshrelay.wire.relay import (
     CLOSE_MESSAGE,
     MAX_MESSAGE_BYTES,

@@ -134,6 +134,7 @@ class WebSocketLinkTests(SynchronousTestCase):
         closed = link.close()
         messages = _client_messages(self.transport.value())
         self.assertEqual([opcode for opcode, _ in messages], [2, 8])
+        self.assertIsNone(self.transport.producer)
         self.assertNoResult(closed)
         self.protocol.dataReceived(_server_frame(8, struct.pack("!H", 1000)))
         self.protocol.connectionLost(Failure(ConnectionDone()))

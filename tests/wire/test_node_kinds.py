@@ -40,5 +40,9 @@ class NodeKindTests(SynchronousTestCase):
                 "RELAY_HERE": 40,
                 "RELAY_GONE": 41,
                 "RELAY_SEND": 42,
+                "OVERLAY_HERE": 48,
+                "OVERLAY_GONE": 49,
+                "OVERLAY_SEND": 50,
+                "OVERLAY_RESULT": 51,
             },
         )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.wire.websocket import Opcode, encode_binary_header, encode_message, encode_pong
+from meshrelay.wire.websocket import (
+    Opcode,
+    encode_binary_header,
+    encode_close,
+    encode_header,
+    encode_message,
+    encode_pong,
+)
 
 #: Length of the message -> header, from RFC 6455, section 5.2 and the examples of 5.7.
 HEADERS = {
@@ -29,6 +36,11 @@ class HeaderTests(SynchronousTestCase):
         for length, header in HEADERS.items():
             self.assertEqual(encode_binary_header(length).hex(), header, length)
 
+    def test_kinds(self) -> None:
+        """A frame of any kind has such a header."""
+        self.assertEqual(encode_header(126, Opcode.TEXT).hex(), "817e007e")
+        self.assertEqual(encode_header(5, Opcode.PING).hex(), "8905")
+
     def test_text(self) -> None:
         """A text message differs in its opcode alone; this is the unmasked "Hello" of the RFC."""
         self.assertEqual(encode_message(b"Hello", is_binary=False).hex(), "810548656c6c6f")
@@ -48,6 +60,12 @@ class ControlTests(SynchronousTestCase):
         self.assertEqual(encode_pong(b"Hello").hex(), "8a0548656c6c6f")
         self.assertEqual(encode_pong(b""), b"\x8a\x00")
         self.assertEqual(encode_pong(b"x" * 125), b"\x8a\x7d" + b"x" * 125)
+
+    def test_close(self) -> None:
+        """A close frame has its code and as much of the reason as fits, whole characters only."""
+        self.assertEqual(encode_close(1000), b"\x03\xe8")
+        self.assertEqual(encode_close(1009, "too long"), b"\x03\xf1too long")
+        self.assertEqual(encode_close(1002, "ü" * 100), b"\x03\xea" + "ü".encode() * 61)
 
     def test_opcodes(self) -> None:
         """The opcodes are those of RFC 6455, section 11.8."""

@@ -40,7 +40,9 @@ CONFIG = Config(
     session=SessionConfig(heartbeat_seconds=3.0),
     group=GroupConfig(static_groups=(StaticGroup(group_id="g" * 52),)),
     relay=RelayConfig(listen="tcp:33080:interface=127.0.0.1"),
-    overlay=OverlayConfig(listen="tcp:7400:interface=127.0.0.1"),
+    overlay=OverlayConfig(
+        listen="tcp:7400:interface=127.0.0.1", bootstrap=("ws://a:1",), public_url="ws://b:1", key_file="k"
+    ),
     app=AppConfig(module="game"),
 )
 
@@ -67,7 +69,8 @@ class WorkerConfigTests(SynchronousTestCase):
         """It listens for clients where the operator said, and for nobody else."""
         self.assertEqual(self.config.listen.tcp, CONFIG.listen.tcp)
         self.assertEqual(self.config.listen.websocket, CONFIG.listen.websocket)
-        self.assertEqual((self.config.listen.http, self.config.relay.listen, self.config.overlay.listen), ("", "", ""))
+        self.assertEqual((self.config.listen.http, self.config.relay.listen), ("", ""))
+        self.assertEqual(self.config.overlay, OverlayConfig())
 
     def test_mesh(self) -> None:
         """It is linked by sockets of the private directory that its user alone may open."""
@@ -122,6 +125,7 @@ class SupervisorTests(SynchronousTestCase):
         )
         self.assertEqual((config.app.module, config.group.static_groups), ("", ()))
         self.assertEqual((config.relay, config.session), (CONFIG.relay, CONFIG.session))
+        self.assertEqual(config.overlay, CONFIG.overlay)
 
     def test_id(self) -> None:
         """Its ID is the configured one; without one it is random and leaves room for the workers'."""
