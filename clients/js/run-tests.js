@@ -1,0 +1,16 @@
+/**
+ * Runs the tests: `npm test`, or `npm test daemon` for those that need a node (see test/daemon/place.js).
+ *
+ * Node 20 has a WebSocket behind a switch, newer ones without.
+ */
+
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const folder = new URL(process.argv[2] === "daemon" ? "test/daemon/" : "test/", import.meta.url);
+const files = readdirSync(folder).filter((name) => name.endsWith(".test.js"));
+const switches = typeof WebSocket === "undefined" ? ["--experimental-websocket", "--no-warnings"] : [];
+const paths = files.sort().map((name) => fileURLToPath(new URL(name, folder)));
+const done = spawnSync(process.execPath, [...switches, "--test", ...paths], { stdio: "inherit" });
+process.exit(done.status ?? 1);
