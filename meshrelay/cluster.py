@@ -28,14 +28,17 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamClien
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from meshrelay.components.group_log_store import NodesHistory
 from meshrelay.config.files import read_secret
 from meshrelay.config.listening import is_all_addresses, parse_stream_place
 from meshrelay.config.schema import Config, MeshConfig
+from meshrelay.directory.history import HistoryStore, MemoryHistory
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.memory import MemoryDirectory
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.records import NodeRecord, UserRecord
 from meshrelay.directory.redis import open_redis_directory
+from meshrelay.directory.redis_history import open_redis_history
 from meshrelay.directory.redis_url import is_redis_url
 from meshrelay.directory.remote import RemoteDirectory
 from meshrelay.directory.serving import DirectoryServer
@@ -136,6 +139,8 @@ class Cluster:
         self.node_id = node_id
         self.incarnation = urandom(INCARNATION_BYTES)
         self._config = mesh
+        self._history_bytes = config.group.history_bytes
+        self._history: HistoryStore | None = None
         self._reactor = reactor
         self._random = SystemRandom()
         self._certificates = read_certificates(mesh, node_id)
@@ -181,6 +186,18 @@ class Cluster:
         for name, handler in DirectoryServer(memory).answers().items():
             self.nodes.answer(name, handler)
         return memory
+
+    def open_history(self) -> HistoryStore:
+        """Open what keeps the messages of groups; once. It ends with the cluster."""
+        where = self._config.directory
+        if is_redis_url(where):
+            tls = self._certificates.for_client if self._certificates is not None else None
+            random = Random(secrets.randbits(64))
+            self._history = open_redis_history(self._reactor, where, _CLUSTER_NAME, random, tls=tls)
+        else:
+            memory = MemoryHistory(self._history_bytes, self._reactor, self._random.randrange)
+            self._history = NodesHistory(self.nodes, memory, self._reactor)
+        return self._history
 
     def _remote_directory(self, address: str, random: Random, options: DirectoryOptions) -> RemoteDirectory:
         nodes, links = self.nodes, self.links
@@ -388,4 +405,6 @@ class Cluster:
             self.nodes.stop()
         if self.links is not None:
             await self.links.stop()
+        if self._history is not None:
+            await self._history.stop()
         await self.directory.stop()

@@ -8,9 +8,12 @@ from enum import Enum, IntEnum, unique
 __all__ = [
     "CloseReason",
     "Group",
+    "HistoryMessage",
+    "HistoryPage",
     "LinkPair",
     "Member",
     "PROTOCOL_VERSION",
+    "Presence",
     "Room",
     "RoomMember",
     "Status",
@@ -127,6 +130,41 @@ class Group:
     remote_nodes: tuple[str, ...]
     #: In join order.
     members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryMessage:
+    """One message that is kept of a group."""
+
+    #: From 1, without a gap within an epoch.
+    offset: int
+    #: User ID; empty: the application.
+    sender: str
+    ver: int
+    cmd: int
+    #: As it was broadcast; of the application's own commands, and announcements, the whole payload.
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A part of the history of a group."""
+
+    #: Names one life of the history; compare for equality only. 0: the group has no history.
+    epoch: int
+    #: Offset of the last message ever; 0: there was none in this epoch.
+    head: int
+    #: In order, without a gap. The first may be later than asked for: what was before is not kept any more.
+    messages: tuple[HistoryMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who is in a group at one moment, in the whole cluster."""
+
+    count: int
+    #: (user ID, whether its connection is lost and may come back), by user ID; empty: too many to be named.
+    members: tuple[tuple[str, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)

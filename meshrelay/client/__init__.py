@@ -14,6 +14,7 @@ machine         the protocol without IO; its parts are `requests` (the open ones
 address         URLs
 links           the face of a connection, and TCP
 joined_rooms    which rooms the client is in
+positions       how far it has followed its groups; `recovery` asks the node for what is missing
 p2p             P2P links between clients: `Client.links`, see there
 udp             opens UDP by way of `endpoint`; `udp_link` drives the reliability machine, `udp_path` is its socket
 ==============  ==========================================================================
@@ -46,6 +47,8 @@ from meshrelay.client.events import (
     GroupMemberLeft,
     GroupMemberLost,
     GroupMessageReceived,
+    GroupPresenceChanged,
+    GroupRecovered,
     PushReceived,
     RoomMemberJoined,
     RoomMemberLeft,
@@ -73,6 +76,8 @@ __all__ = [
     "GroupMemberLeft",
     "GroupMemberLost",
     "GroupMessageReceived",
+    "GroupPresenceChanged",
+    "GroupRecovered",
     "NotConnected",
     "PushReceived",
     "RoomMemberJoined",

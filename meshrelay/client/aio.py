@@ -25,6 +25,7 @@ from meshrelay.client import client as twisted_client
 from meshrelay.client.events import Connected, Event
 from meshrelay.client.listeners import EventStream, WhenFull
 from meshrelay.client.options import ClientOptions
+from meshrelay.model import HistoryPage, Presence
 from meshrelay.transport.asyncio_reactor import end_reactor, reactor_of_loop
 from meshrelay.wire.room_commands import RoomList
 
@@ -117,9 +118,23 @@ class Client:
         )
         return await self._wait(made)
 
-    async def join_group(self, group_id: str, message: bytes = b"") -> None:
+    async def join_group(self, group_id: str, message: bytes = b"", *, recover: bool | tuple[int, int] = False) -> None:
         """Become a member."""
-        await self._wait(self._client.join_group(group_id, message))
+        await self._wait(self._client.join_group(group_id, message, recover=recover))
+
+    def group_position(self, group_id: str) -> tuple[int, int]:
+        """Epoch and offset of the last message told of a group that was joined with ``recover``; 0 and 0: none."""
+        return self._client.group_position(group_id)
+
+    async def history(self, group_id: str, after: int = 0, limit: int = 100) -> HistoryPage:
+        """Return messages that are kept of a group."""
+        return await self._wait(self._client.history(group_id, after, limit))
+
+    async def presence(
+        self, group_id: str, after: str = "", limit: int = 1000, *, watch: bool | None = None
+    ) -> Presence:
+        """Return who is in a group."""
+        return await self._wait(self._client.presence(group_id, after, limit, watch=watch))
 
     async def leave_group(self, group_id: str, message: bytes = b"") -> None:
         """Be no member any more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from struct import error as struct_error
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail
@@ -21,8 +22,9 @@ from meshrelay.client.joined_rooms import JoinedRooms
 from meshrelay.client.links import open_link
 from meshrelay.client.listeners import EventStream, Listeners, WhenFull
 from meshrelay.client.options import ClientOptions
+from meshrelay.client.recovery import GroupRecovery
 from meshrelay.errors import MalformedPayload, RemoteProtocolError
-from meshrelay.model import check_user_id
+from meshrelay.model import HistoryPage, Presence, check_user_id
 from meshrelay.wire.buffer import PayloadReader
 from meshrelay.wire.commands import (
     BUILT_IN_VER,
@@ -37,6 +39,16 @@ from meshrelay.wire.commands import (
     encode_gid_message,
     encode_join_random,
     encode_new_group,
+)
+from meshrelay.wire.history_commands import (
+    PRESENCE_OFF,
+    PRESENCE_ON,
+    AskHistory,
+    AskPresence,
+    decode_history_page,
+    decode_presence,
+    encode_ask_history,
+    encode_ask_presence,
 )
 from meshrelay.wire.room_commands import NewRoom, RoomList, decode_owner, decode_room_list, encode_new_room
 
@@ -99,6 +111,7 @@ class Client:
         self._options = options
         self._listeners = Listeners()
         self._rooms = JoinedRooms()
+        self._recovery = GroupRecovery(reactor, self._ask_raw, self._listeners.tell)
         self._links: P2PLinks | None = None
         self._connected: Connected | None = None
         identity = Identity(user, options.client_name, acks, resume, options.reconnect)
@@ -176,13 +189,64 @@ class Client:
         payload = encode_new_group(NewGroup(allow_empty, join, ttl_seconds, interval_ms))
         return self._ask(Command.GROUP_CREATE, payload, _decode_gid)
 
-    def join_group(self, group_id: str, message: bytes = b"") -> Deferred[None]:
-        """Become a member; the others are told when the message is not empty. Fails with a `GroupJoinError`."""
+    def join_group(
+        self, group_id: str, message: bytes = b"", *, recover: bool | tuple[int, int] = False
+    ) -> Deferred[None]:
+        """Become a member; the others are told when the message is not empty. Fails with a `GroupJoinError`.
+
+        :param recover: True: after each break be given back what was missed, if the group has a history;
+            `GroupRecovered` says how that went. A position that `group_position` told another time: begin behind it.
+        """
+        if recover is not False:
+            return self._recovery.join(group_id, message, (0, 0) if recover is True else recover)
         return self._tell_group(Command.GROUP_JOIN, group_id, message, True)
 
     def leave_group(self, group_id: str, message: bytes = b"") -> Deferred[None]:
         """Be no member any more; the others are told when the message is not empty. Fails with a `GroupLeaveError`."""
-        return self._tell_group(Command.GROUP_LEAVE, group_id, message, True)
+
+        def note(_: None) -> None:
+            self._recovery.forget(group_id)
+
+        return self._tell_group(Command.GROUP_LEAVE, group_id, message, True).addCallback(note)
+
+    def group_position(self, group_id: str) -> tuple[int, int]:
+        """Epoch and offset of the last message told of a group that was joined with ``recover``; 0 and 0: none."""
+        return self._recovery.positions.of(group_id)
+
+    def history(self, group_id: str, after: int = 0, limit: int = 100) -> Deferred[HistoryPage]:
+        """Fire with messages that are kept of a group of this user: those behind the offset `after`, the oldest first.
+
+        :param limit: at most so many; fewer come when they are long. 0 = only where the history is.
+        :returns: fails with `NotMember`, `GroupNotFound`, or with `TimedOut`: where it is kept is away.
+        """
+        try:
+            payload = encode_ask_history(AskHistory(group_id, after, limit))
+        except (ValueError, struct_error) as error:
+            return fail(MalformedPayload(str(error)))
+        return self._ask(Command.GROUP_HISTORY, payload, decode_history_page)
+
+    def presence(
+        self, group_id: str, after: str = "", limit: int = 1000, *, watch: bool | None = None
+    ) -> Deferred[Presence]:
+        """Fire with who is in a group of this user, in the whole cluster, by user ID.
+
+        :param after: user ID; those behind it are named.
+        :param limit: at most so many.
+        :param watch: True: tell what changes from now on by `GroupPresenceChanged`, also after a break; False: no more.
+        :returns: fails with `NotMember` or `GroupNotFound`.
+        """
+        flags = 0 if watch is None else PRESENCE_ON if watch else PRESENCE_OFF
+        try:
+            payload = encode_ask_presence(AskPresence(group_id, flags, limit, after))
+        except (ValueError, struct_error) as error:
+            return fail(MalformedPayload(str(error)))
+
+        def note(presence: Presence) -> Presence:
+            if watch is not None:
+                self._recovery.watch(group_id, watch)
+            return presence
+
+        return self._ask(Command.GROUP_PRESENCE, payload, decode_presence).addCallback(note)
 
     def join_random_group(
         self, *, ttl_seconds: int = 3600, allow_empty: bool = False, interval_ms: int = 0, message: bytes = b""
@@ -356,11 +420,17 @@ class Client:
             self._connected = None if not event.will_retry else self._connected
         own_id = self._connected.user_id if self._connected is not None else ""
         self._rooms.heard(event, own_id)
+        if self._recovery.heard(event):
+            return
         if self._links is None:
             self._listeners.tell(event)
         elif not self._links.take_push(event):
             self._listeners.tell(event)
             self._links.heard(event)
+        self._recovery.told(event)
+
+    def _ask_raw(self, cmd: Command, payload: bytes) -> Deferred[bytes]:
+        return self._connector.request(BUILT_IN_VER, cmd, payload, True, None)
 
     def _room_joined(self, room_id: str) -> str:
         self._rooms.add(room_id)

@@ -10,6 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshrelay.wire.commands import BUILT_IN_VER, Command, decode_pushed_direct, decode_pushed_message
+from meshrelay.wire.history_commands import (
+    LoggedPush,
+    PresenceChange,
+    decode_logged_push,
+    decode_presence_push,
+)
 from meshrelay.wire.room_commands import decode_pushed_owner
 
 __all__ = [
@@ -19,11 +25,14 @@ __all__ = [
     "DirectPeerGone",
     "Disconnected",
     "Event",
+    "GroupLogged",
     "GroupMemberBack",
     "GroupMemberJoined",
     "GroupMemberLeft",
     "GroupMemberLost",
     "GroupMessageReceived",
+    "GroupPresenceChanged",
+    "GroupRecovered",
     "PushReceived",
     "RoomMemberJoined",
     "RoomMemberLeft",
@@ -74,6 +83,44 @@ class _GroupEvent(Event):
 @dataclass(frozen=True, slots=True)
 class GroupMessageReceived(_GroupEvent):
     """Another member broadcast `message`."""
+
+    #: Its place in the history, from 1; 0 = it has none, or the group was joined without ``recover``.
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLogged(Event):
+    """A message with its place in the history. Programs hear `GroupMessageReceived` or `PushReceived` instead."""
+
+    push: LoggedPush
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecovered(Event):
+    """The client is in a group again that it joined with ``recover``, after a break.
+
+    Messages that were missed follow as if they came just now. When `recovered` is false something may be missing.
+    """
+
+    group_id: str
+    recovered: bool
+    #: Why the client is in the group no more; empty: it is.
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPresenceChanged(Event):
+    """Members of a watched group came, were lost or went. Without any of them: list them anew."""
+
+    group_id: str
+    #: How many there are now.
+    count: int
+    #: User IDs: came, or are back.
+    there: tuple[str, ...]
+    #: Lost their connection, and may come back.
+    away: tuple[str, ...]
+    #: Are members no more.
+    gone: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +236,15 @@ _DIRECT_EVENTS: dict[int, Callable[[str, bytes], Event]] = {
 }
 
 
+def _presence_changed(payload: bytes) -> Event:
+    push = decode_presence_push(payload)
+    there, away, gone = (
+        tuple(user_id for each, user_id in push.changes if each == wanted)
+        for wanted in (PresenceChange.THERE, PresenceChange.AWAY, PresenceChange.GONE)
+    )
+    return GroupPresenceChanged(push.group_id, push.members, there, away, gone)
+
+
 def decode_push(ver: int, cmd: int, payload: bytes) -> Event:
     """Return the event that a push stands for.
 
@@ -202,6 +258,10 @@ def decode_push(ver: int, cmd: int, payload: bytes) -> Event:
         make_direct = _DIRECT_EVENTS.get(cmd)
         if make_direct is not None:
             return make_direct(*decode_pushed_direct(payload))
+        if cmd == Command.GROUP_RECOVER:
+            return GroupLogged(decode_logged_push(payload))
+        if cmd == Command.GROUP_PRESENCE:
+            return _presence_changed(payload)
         if cmd == Command.ROOM_OWNER:
             return RoomOwnerChanged(*decode_pushed_owner(payload))
     return PushReceived(ver, cmd, payload)

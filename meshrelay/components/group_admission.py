@@ -51,17 +51,29 @@ class GroupAdmission:
             self.add(group.id, session)
         return group
 
-    def is_elsewhere(self, group_id: str) -> bool:
-        """Whether the group, if there is one, must be entered first."""
-        return self._table.find(group_id) is None and not self._group_nodes.is_alone
+    def must_wait(self, group_id: str) -> bool:
+        """Whether the group, if there is one, must be entered first, or be asked where its history is."""
+        group = self._table.find(group_id)
+        if group is None:
+            return not self._group_nodes.is_alone
+        return group.log is not None and not group.log.is_synced
 
     async def enter(self, group_id: str) -> None:
-        """Hold the group if it is one of another node. The member must be added in the same turn.
+        """Hold the group if it is one of another node, and know where its history is.
+
+        The member must be added in the same turn.
 
         :raises GroupJoinError: GroupNotFound, RemoteTimeout, TooManyGroups.
         """
-        if self.is_elsewhere(group_id):
-            await self._group_nodes.enter(group_id)
+        group = self._table.find(group_id)
+        if group is None and not self._group_nodes.is_alone:
+            group = await self._group_nodes.enter(group_id)
+        if group is not None and group.log is not None and not group.log.is_synced:
+            group.pins += 1
+            try:
+                await group.log.sync()
+            finally:
+                self._group_nodes.unpin_later(group)
 
     def add(self, group_id: str, session: ISession) -> LiveGroup:
         """Make `session` a member of a group that this node holds; see `GroupTable.add`."""

@@ -34,7 +34,7 @@ class GroupBroadcast:
         wire_id = payload[:GROUP_ID_BYTES]
         group = self._group_of(wire_id, payload, session)
         sender = encode_str8(session.user.user_id)
-        self._check_size(payload, sender)
+        self._check_size(payload, sender, group)
         body_bytes = len(payload) + len(sender)
         head = encode_push_head(BUILT_IN_VER, Command.GROUP_BROADCAST, body_bytes)
         group.publish(head + wire_id + sender + payload[GROUP_ID_BYTES:], session, reliable)
@@ -49,9 +49,9 @@ class GroupBroadcast:
             raise NotMember
         return group
 
-    def _check_size(self, payload: bytes, sender: bytes) -> None:
-        if len(payload) + len(sender) > self._max_payload_bytes:
-            limit = self._max_payload_bytes - GROUP_ID_BYTES - len(sender)
+    def _check_size(self, payload: bytes, sender: bytes, group: LiveGroup) -> None:
+        if len(payload) + len(sender) > self._max_payload_bytes - group.extra_bytes:
+            limit = self._max_payload_bytes - group.extra_bytes - GROUP_ID_BYTES - len(sender)
             raise MessageTooLarge(f"message of {len(payload) - GROUP_ID_BYTES} bytes, in a group {limit} fit")
 
     def _run_many(self, session: ISession, run: FrameRun, answers: Answers) -> None:
@@ -81,7 +81,8 @@ class GroupBroadcast:
         if group is None or session not in group.channel:
             return 0
         sender = encode_str8(session.user.user_id)
-        frames, count = join_pushes(Command.GROUP_BROADCAST, payloads, start, sender, self._max_payload_bytes)
+        limit = self._max_payload_bytes - group.extra_bytes
+        frames, count = join_pushes(Command.GROUP_BROADCAST, payloads, start, sender, limit)
         if count:
             group.publish(frames, session, reliable, count)
         return count

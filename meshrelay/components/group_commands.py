@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Mapping
 
 from meshrelay.components.group_admission import GroupAdmission
 from meshrelay.components.group_broadcast import GroupBroadcast
+from meshrelay.components.group_log_commands import GroupLogCommands
 from meshrelay.components.group_nodes import GroupNodes
 from meshrelay.components.group_table import MIN_TTL_SECONDS, GroupTable
+from meshrelay.components.group_watch import WatchParts
 from meshrelay.components.hooks import Command
 from meshrelay.errors import GroupJoinError, InvalidTTL, MalformedPayload, MessageTooLarge
 from meshrelay.interfaces import ISession
@@ -40,7 +42,12 @@ class GroupCommands:
     """
 
     def __init__(
-        self, admission: GroupAdmission, table: GroupTable, group_nodes: GroupNodes, max_payload_bytes: int
+        self,
+        admission: GroupAdmission,
+        table: GroupTable,
+        group_nodes: GroupNodes,
+        max_payload_bytes: int,
+        watch: WatchParts,
     ) -> None:
         self._admission = admission
         self._table = table
@@ -52,10 +59,20 @@ class GroupCommands:
         self.broadcast: Command = GroupBroadcast(table, max_payload_bytes).command
         self._join_random = Command(BUILT_IN_VER, CommandNumber.GROUP_JOIN_RANDOM, self._run_join_random)
         self._list = Command(BUILT_IN_VER, CommandNumber.GROUP_LIST, self._run_list)
+        #: What is about history and presence.
+        self.logs = GroupLogCommands(admission, table, watch, self.join, self._join_with)
 
     def table(self) -> Mapping[tuple[int, int], Command]:
         """Return (ver, cmd) -> command."""
-        commands = (self.create, self.join, self.leave, self.broadcast, self._join_random, self._list)
+        commands: tuple[Command, ...] = (
+            self.create,
+            self.join,
+            self.leave,
+            self.broadcast,
+            self._join_random,
+            self._list,
+        )
+        commands += self.logs.commands
         return {(command.ver, command.cmd): command for command in commands}
 
     def _run_create(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
@@ -64,7 +81,7 @@ class GroupCommands:
 
     def _run_join(self, session: ISession, payload: bytes, reliable: bool) -> bytes | Awaitable[bytes]:
         group_id, message = decode_gid_message(payload)
-        if self._admission.is_elsewhere(group_id):
+        if self._admission.must_wait(group_id):
             return self._join_elsewhere(session, group_id, message, reliable)
         self._join_with(session, group_id, message, reliable)
         return b""

@@ -158,7 +158,11 @@ class GroupEntries:
                 waiting.callback(None)
         group = self._table.find(entry.group_id)
         if group is not None:
-            self._clock.callLater(0, self._unpin, group)
+            self.unpin_later(group)
+
+    def unpin_later(self, group: LiveGroup) -> None:
+        """Give the group up in the next turn if nobody joined after all."""
+        self._clock.callLater(0, self._unpin, group)
 
     def _unpin(self, group: LiveGroup) -> None:
         if self._table.find(group.id) is group and group.pins:

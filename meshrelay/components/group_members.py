@@ -99,11 +99,13 @@ class RemoteMembers:
             before.members.pop(user_id, None)
         groups[group.id] = holder
         holder.members[user_id] = member
+        group.touch(user_id)
 
     def left(self, group: LiveGroup, holder: Holder, user_id: str) -> None:
         """A member left. Nothing if it is not one, or by now one of another node."""
         if holder.members.pop(user_id, None) is None:
             return
+        group.touch(user_id)
         groups = self._holders_of.get(user_id)
         if groups is not None and groups.get(group.id) is holder:
             del groups[group.id]
@@ -143,6 +145,10 @@ class RemoteMembers:
         who is left.
         """
         self._alarms.call_later(SETTLE_SECONDS, lambda: self._tell_node_lost(node_id))
+        self._touch_members(node_id)
+        for group in self.shared_with(node_id):
+            if group.log is not None:
+                group.log.check()
 
     def _tell_node_lost(self, node_id: str) -> None:
         if self._nodes.is_lost(node_id):
@@ -154,8 +160,13 @@ class RemoteMembers:
             holder.members[user_id] = member._replace(lost_to=listeners)
             self._callbacks.remote_member_lost(group, user_id, member.sid, self._teller(listeners))
 
+    def _touch_members(self, node_id: str) -> None:
+        for group, _, user_id in self._members_of(node_id):
+            group.touch(user_id)
+
     def node_back(self, node_id: str) -> None:
         """Tell the groups that the members of a node are back, if this node has told that they were lost."""
+        self._touch_members(node_id)
         self._walk(node_id, self._tell_back)
 
     def _tell_back(self, group: LiveGroup, holder: Holder, user_id: str, member: RemoteMember) -> None:

@@ -176,6 +176,10 @@ class GroupNodes:
         """See `meshrelay.components.group_entry.GroupEntries.enter`."""
         return Deferred.fromCoroutine(self._entries.enter(group_id))
 
+    def unpin_later(self, group: LiveGroup) -> None:
+        """See `meshrelay.components.group_entry.GroupEntries.unpin_later`."""
+        self._entries.unpin_later(group)
+
     def recall(self, user_id: str, sid: str) -> list[str]:
         """See `meshrelay.components.group_members.RemoteMembers.recall`."""
         return self._members.recall(user_id, sid)
@@ -318,6 +322,9 @@ class GroupNodes:
         )
         # Until the user who wants to join it is in.
         group.pins += 1
+        if group.log is not None:
+            # Also at its home, if that began anew.
+            group.log.is_synced = False
         group.spread = Spread(group.id, entry.hold, self._turn, self._caster)
         return group
 
@@ -386,6 +393,8 @@ class GroupNodes:
         holder = spread.holders.pop(node_id, None)
         if holder is not None:
             self._members.holder_went(group, holder)
+            if group.log is not None:
+                group.log.check()
             self._table.settle(group)
 
     # Nodes come and go.

@@ -17,12 +17,14 @@ from twisted.logger import Logger
 from meshrelay.background import Alarms
 from meshrelay.components.group_cast import GroupCaster
 from meshrelay.components.group_entry import GroupEntries
+from meshrelay.components.group_log_push import plain_frame
 from meshrelay.components.group_members import RemoteMembers
 from meshrelay.components.group_spread import Holder, Spread
 from meshrelay.components.group_table import GroupTable, LiveGroup
 from meshrelay.errors import MalformedFrame
 from meshrelay.machine.sequence import Incoming
 from meshrelay.wire.frame import count_frames
+from meshrelay.wire.group_log import decode_entry, decode_run
 from meshrelay.wire.group_node import (
     EntryType,
     decode_cast,
@@ -134,6 +136,8 @@ class GroupReceiver:
             holder.lost_count += lost
             self.lost_casts += lost
             self._log.warn("{count} casts of {node} in a group are lost", count=lost, node=holder.node_id)
+            if group.log is not None:
+                group.log.check()
         if group.spread is not None and group.spread.holders.get(holder.node_id) is holder:
             self._caster.ask_if_missing(group.spread, holder)
         if malformed is not None:
@@ -144,6 +148,8 @@ class GroupReceiver:
             reliable = entry_type == EntryType.FRAMES
             if data:
                 group.channel.publish(data, None, reliable, count_frames(data))
+        elif entry_type == EntryType.LOGGED:
+            self._take_logged(group, data)
         elif entry_type == EntryType.EXIT:
             if group.spread is not None and group.spread.holders.get(holder.node_id) is holder:
                 self._book.drop_holder(group, group.spread, holder.node_id)
@@ -156,7 +162,17 @@ class GroupReceiver:
                 self._members.left(group, holder, user_id)
             else:
                 self._members.went_away(holder, user_id, entry_type == EntryType.AWAY)
+                group.touch(user_id)
         # Anything else is of a later version, which knows that we pass it over.
+
+    def _take_logged(self, group: LiveGroup, data: bytes) -> None:
+        run = decode_run(data)
+        if group.log is not None:
+            group.log.take(run)
+            return
+        # By the configuration of the other node it has a history: nobody must miss anything because of that.
+        for entry in map(decode_entry, run.entries):
+            group.channel.publish(plain_frame(group.wire_id, entry), None, entry.is_reliable)
 
     def head_received(self, node_id: str, data: bytes) -> None:
         """GROUP_HEAD: something may be missing that nothing behind it shows."""

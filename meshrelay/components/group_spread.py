@@ -130,6 +130,14 @@ class Spread:
         self._entries.append(entry)
         self._added(len(entry))
 
+    def log(self, run: bytes) -> None:
+        """Put messages with their offsets in line, see `meshrelay.wire.group_log`."""
+        if not self.holders:
+            return
+        self._end_run()
+        self._entries.append(encode_entry(EntryType.LOGGED, run))
+        self._added(len(run))
+
     def exit(self) -> None:
         """Cast what waits, and that it was the last: this node does not hold the group any more."""
         if self.holders:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from meshrelay.background import Alarm, Alarms
+from meshrelay.components.group_log import GroupLog
 from meshrelay.components.group_spread import Spread
+from meshrelay.components.group_watch import PresenceWatch
 from meshrelay.components.place_ids import home_key, new_place_id, node_key
 from meshrelay.config.schema import GroupConfig
 from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, NotSignedIn, TooManyGroups
@@ -17,6 +19,7 @@ from meshrelay.model import Group, Member
 from meshrelay.wire.group_node import EntryType
 
 __all__ = [
+    "GroupMaker",
     "GroupTable",
     "GroupTableLimits",
     "LiveGroup",
@@ -70,6 +73,10 @@ class NewGroupSettings(NamedTuple):
     interval_ms: int
 
 
+#: See `LiveGroup`.
+Tap: TypeAlias = "Callable[[LiveGroup, bytes, ISession | None, int], object]"
+
+
 class LiveGroup:
     """One group. Invariant: `members` and the subscribers of `channel` are the same, in join order."""
 
@@ -79,14 +86,20 @@ class LiveGroup:
         "id",
         "is_expired",
         "is_replica",
+        "log",
         "members",
         "pins",
         "random_index",
         "settings",
         "spread",
+        "tap",
         "ttl_alarm",
+        "watch",
         "wire_id",
     )
+
+    #: How much longer a push may become than that of a GROUP_BROADCAST.
+    extra_bytes = 0
 
     def __init__(
         self, group_id: str, settings: NewGroupSettings, channel: Channel, is_replica: bool, created_at: float
@@ -109,17 +122,37 @@ class LiveGroup:
         self.spread: Spread | None = None
         #: It is not discarded while somebody is about to come in.
         self.pins = 0
+        #: The history of the group; None = it has none.
+        self.log: GroupLog | None = None
+        #: Who wants to know who comes and goes; None = nobody ever did.
+        self.watch: PresenceWatch | None = None
+        #: ``tap(group, frames, sender, count)`` is told what is published on this node; None = nobody wants to know.
+        self.tap: Tap | None = None
 
     def publish(self, frame: bytes, sender: ISession | None, reliable: bool, count: int = 1) -> None:
         """Push `frame`, or `count` joined ones, to all members but `sender`, wherever they are."""
         self.channel.publish(frame, sender, reliable, count)
         if self.spread is not None:
             self.spread.publish(frame, reliable)
+        if self.tap is not None:
+            self.tap(self, frame, sender, count)
 
     def say(self, entry_type: EntryType, session: ISession) -> None:
         """Tell the other holders what happened to a member of this node."""
         if self.spread is not None:
             self.spread.say(entry_type, session.user.user_id, session.user.sid)
+
+    def leave_pushes(self, session: ISession) -> None:
+        """A member goes on at another node, or is none any more: nothing is pushed to it from here."""
+        if self.log is not None:
+            self.log.pushes.leave(session)
+        if self.watch is not None:
+            self.watch.remove(session)
+
+    def touch(self, user_id: str) -> None:
+        """Something may have become of a user here or elsewhere: who watches finds out what."""
+        if self.watch is not None:
+            self.watch.touch(user_id)
 
     def snapshot(self, endpoint_of: Callable[[str], str], node_id: str) -> Group:
         """What the application sees.
@@ -146,6 +179,10 @@ class LiveGroup:
         )
 
 
+#: ``make(group_id, settings, channel, is_replica, created_at)`` -> a group.
+GroupMaker: TypeAlias = Callable[[str, NewGroupSettings, Channel, bool, float], LiveGroup]
+
+
 class GroupTable:
     """All groups of this node, by ID and by member.
 
@@ -161,6 +198,7 @@ class GroupTable:
         alarms: Alarms,
         random_bytes: Callable[[int], bytes],
         random_below: Callable[[int], int],
+        make_group: GroupMaker = LiveGroup,
     ) -> None:
         self._node_key = node_key(node_id)
         self._limits = limits
@@ -168,12 +206,14 @@ class GroupTable:
         self._alarms = alarms
         self._random_bytes = random_bytes
         self._random_below = random_below
+        self._make_group = make_group
         self._groups: dict[str, LiveGroup] = {}
         self._static_count = 0
         self._groups_of: dict[ISession, dict[str, LiveGroup]] = {}
         self._joinable: list[LiveGroup] = []
         self._made: list[Callable[[LiveGroup], object]] = []
         self._discarded: list[Callable[[LiveGroup], object]] = []
+        self._joined: list[Callable[[LiveGroup, ISession], object]] = []
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -193,6 +233,10 @@ class GroupTable:
     def when_discarded(self, callback: Callable[[LiveGroup], object]) -> None:
         """Call `callback` with each group that is gone from here."""
         self._discarded.append(callback)
+
+    def when_joined(self, callback: Callable[[LiveGroup, ISession], object]) -> None:
+        """Call ``callback(group, session)`` with each member that is new on this node."""
+        self._joined.append(callback)
 
     def find(self, group_id: str) -> LiveGroup | None:
         """The group of this ID."""
@@ -238,7 +282,7 @@ class GroupTable:
         """
         interval_ms = self._limits.replica_interval_ms if is_replica else settings.interval_ms
         channel = self._hub.open_channel(interval_ms / 1000)
-        group = LiveGroup(group_id, settings, channel, is_replica, self._alarms.now() - age_seconds)
+        group = self._make_group(group_id, settings, channel, is_replica, self._alarms.now() - age_seconds)
         self._groups[group_id] = group
         if settings.is_static:
             self._static_count += 1
@@ -282,7 +326,12 @@ class GroupTable:
         group.channel.subscribe(session)
         group.members[session.user.user_id] = session
         self._groups_of.setdefault(session, {})[group_id] = group
+        if group.log is not None:
+            group.log.pushes.join(session)
         group.say(EntryType.JOINED, session)
+        group.touch(session.user.user_id)
+        for joined in self._joined:
+            joined(group, session)
         return group
 
     def remove(self, group_id: str, session: ISession) -> LiveGroup:
@@ -297,12 +346,14 @@ class GroupTable:
         if group.members.get(session.user.user_id) is not session:
             raise NotMember
         group.channel.unsubscribe(session)
+        group.leave_pushes(session)
         del group.members[session.user.user_id]
         groups = self._groups_of[session]
         del groups[group_id]
         if not groups:
             del self._groups_of[session]
         group.say(EntryType.LEFT, session)
+        group.touch(session.user.user_id)
         return group
 
     def forget_moved(self, group: LiveGroup, user_id: str) -> None:
@@ -329,6 +380,10 @@ class GroupTable:
             return
         if group.ttl_alarm is not None:
             group.ttl_alarm.cancel()
+        if group.log is not None:
+            group.log.stop()
+        if group.watch is not None:
+            group.watch.close()
         self._hub.close_channel(group.channel)
         # The last one takes the place of the one that goes, so that a random pick stays one look into a list.
         last = self._joinable.pop()

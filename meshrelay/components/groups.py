@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from twisted.internet.defer import DeferredList
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -17,8 +17,10 @@ from meshrelay.background import Alarms
 from meshrelay.components.group_admission import GroupAdmission
 from meshrelay.components.group_callbacks import GroupCallbacks
 from meshrelay.components.group_commands import GroupCommands
+from meshrelay.components.group_logs import GroupLogs
 from meshrelay.components.group_nodes import GroupNodes
 from meshrelay.components.group_table import GroupTable, LiveGroup, NewGroupSettings, merging_interval_ms
+from meshrelay.components.group_watch import WatchParts
 from meshrelay.components.hooks import Command, PlaceHooks
 from meshrelay.config.schema import Config
 from meshrelay.errors import (
@@ -27,8 +29,9 @@ from meshrelay.errors import (
     MessageTooLarge,
     NotSignedIn,
 )
-from meshrelay.interfaces import IComponent, IGroups, INodes, ISession, ISessions, MessageMaker
-from meshrelay.model import CloseReason, Group, User
+from meshrelay.interfaces import IComponent, IGroups, ISession, ISessions, MessageMaker
+from meshrelay.model import MAX_USER_ID_BYTES, CloseReason, Group, HistoryPage, Presence, User
+from meshrelay.wire.buffer import GROUP_ID_BYTES
 from meshrelay.wire.commands import (
     BUILT_IN_VER,
     NewGroup,
@@ -36,7 +39,7 @@ from meshrelay.wire.commands import (
 from meshrelay.wire.frame import encode_push
 from meshrelay.wire.group_node import EntryType
 
-__all__ = ["GroupRules", "Groups", "StaticGroupSettings"]
+__all__ = ["GroupRules", "GroupSet", "Groups", "StaticGroupSettings"]
 
 #: How long a member that moved to another node still counts here, so that its groups live until it has arrived there.
 MOVE_SECONDS = 5.0
@@ -64,6 +67,16 @@ class GroupRules(NamedTuple):
         return cls(config.session.max_payload_bytes, static)
 
 
+class GroupSet(NamedTuple):
+    """What the component consists of; see `meshrelay.components.group_parts`."""
+
+    table: GroupTable
+    group_nodes: GroupNodes
+    callbacks: GroupCallbacks
+    logs: GroupLogs
+    watch: WatchParts
+
+
 @implementer(IGroups, IComponent)
 class Groups(PlaceHooks):
     """See `IGroups` and `IComponent`.
@@ -77,25 +90,25 @@ class Groups(PlaceHooks):
     def __init__(
         self,
         rules: GroupRules,
-        table: GroupTable,
-        nodes: INodes,
-        group_nodes: GroupNodes,
+        parts: GroupSet,
         sessions: ISessions,
-        callbacks: GroupCallbacks,
         alarms: Alarms,
         is_draining: Callable[[], bool],
     ) -> None:
         self._alarms = alarms
         self._rules = rules
-        self._table = table
-        self._nodes = nodes
-        self._group_nodes = group_nodes
+        table = self._table = parts.table
+        self._nodes = parts.watch.nodes
+        self._group_nodes = parts.group_nodes
         self._sessions = sessions
-        self._callbacks = callbacks
-        self._admission = GroupAdmission(table, group_nodes, is_draining)
-        self._commands = GroupCommands(self._admission, table, group_nodes, rules.max_payload_bytes)
+        self._callbacks = parts.callbacks
+        self._logs = parts.logs
+        self._admission = GroupAdmission(table, parts.group_nodes, is_draining)
+        commands = GroupCommands(self._admission, table, parts.group_nodes, rules.max_payload_bytes, parts.watch)
+        self._commands = commands
+        self._past = commands.logs
         self._is_exposed = False
-        table.when_discarded(callbacks.group_discarded)
+        table.when_discarded(parts.callbacks.group_discarded)
         for group_id, interval_ms in rules.static_groups:
             table.create(group_id, NewGroupSettings(True, True, 0, merging_interval_ms(interval_ms)))
 
@@ -115,6 +128,7 @@ class Groups(PlaceHooks):
         groups = self._table.groups_of(session)
         for group in groups:
             group.say(EntryType.AWAY, session)
+            group.touch(session.user.user_id)
         self._callbacks.member_lost(session, groups)
 
     def session_back(self, session: ISession) -> None:
@@ -122,6 +136,7 @@ class Groups(PlaceHooks):
         groups = self._table.groups_of(session)
         for group in groups:
             group.say(EntryType.BACK, session)
+            group.touch(session.user.user_id)
         self._callbacks.member_back(session, groups)
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
@@ -136,6 +151,7 @@ class Groups(PlaceHooks):
         groups = self._table.groups_of(session)
         for group in groups:
             group.channel.unsubscribe(session)
+            group.leave_pushes(session)
         if groups:
             self._alarms.call_later(MOVE_SECONDS, lambda: self._forget_moved(session))
 
@@ -145,8 +161,9 @@ class Groups(PlaceHooks):
 
     async def session_adopted(self, session: ISession, group_ids: list[str]) -> None:
         """See `ISessionObserver`: the member of a group on another node is one here from now on."""
-        away = [group_id for group_id in group_ids if self._table.find(group_id) is None]
-        entered = await DeferredList([self._group_nodes.enter(group_id) for group_id in away], consumeErrors=True)
+        away = [group_id for group_id in group_ids if self._admission.must_wait(group_id)]
+        entering = [Deferred.fromCoroutine(self._admission.enter(group_id)) for group_id in away]
+        entered = await DeferredList(entering, consumeErrors=True)
         for group_id, (is_there, result) in zip(away, entered, strict=True):
             if not is_there:
                 self._log.info(
@@ -165,12 +182,19 @@ class Groups(PlaceHooks):
             "groups": len(self._table),
             "group_members": self._table.member_count,
             **self._group_nodes.statistics(),
+            **self._logs.statistics(),
         }
 
     def stop(self) -> None:
         """See `IComponent`."""
         self._callbacks.stop()
         self._group_nodes.stop()
+        self._logs.stop()
+
+    @property
+    def table(self) -> GroupTable:
+        """The groups of this node, for those who look at them and change nothing."""
+        return self._table
 
     def held(self) -> Iterator[tuple[str, bytes]]:
         """All groups that the directory should know to be here, with what it keeps for them."""
@@ -226,6 +250,8 @@ class Groups(PlaceHooks):
         frame = encode_push(ver, cmd, message)
         group = self._table.find(group_id)
         if group is not None:
+            if group.extra_bytes:
+                self._check_size(message, group.extra_bytes + GROUP_ID_BYTES + 1 + MAX_USER_ID_BYTES)
             group.publish(frame, sender, reliable)
         else:
             self._group_nodes.forward(group_id, frame, reliable)
@@ -242,10 +268,10 @@ class Groups(PlaceHooks):
             raise NotSignedIn(f"user {user.user_id!r} is not signed in on this node")
         return session
 
-    def _check_size(self, message: bytes) -> None:
-        limit = self._rules.max_payload_bytes
+    def _check_size(self, message: bytes, head_bytes: int = 0) -> None:
+        limit = self._rules.max_payload_bytes - head_bytes
         if len(message) > limit:
-            raise MessageTooLarge(f"message of {len(message)} bytes, max_payload_bytes is {limit}")
+            raise MessageTooLarge(f"message of {len(message)} bytes, {limit} fit")
 
     def group_ids(self, user: User) -> list[str]:
         """See `IGroups`."""
@@ -270,6 +296,20 @@ class Groups(PlaceHooks):
         """See `IGroups`."""
         group = self._table.find(group_id)
         return group.snapshot(self._nodes.endpoint_of, self._nodes.node_id) if group is not None else None
+
+    async def history(self, group_id: str, after: int, limit: int) -> HistoryPage:
+        """See `IGroups`."""
+        return await self._past.page(self._group_of(group_id), after, limit)
+
+    def presence(self, group_id: str, after: str, limit: int) -> Presence:
+        """See `IGroups`."""
+        return self._past.presence(self._group_of(group_id), after, limit)
+
+    def _group_of(self, group_id: str) -> LiveGroup:
+        group = self._table.find(group_id)
+        if group is None:
+            raise GroupNotFound
+        return group
 
     # Registration.
 

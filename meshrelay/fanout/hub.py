@@ -78,6 +78,11 @@ class Channel:
         return iter(self._subscribers)
 
     @property
+    def interval_seconds(self) -> float:
+        """The merging interval; 0 = the end of the turn."""
+        return self._interval_seconds
+
+    @property
     def pending_bytes(self) -> int:
         """What waits for the end of the turn or of the interval; at most `MAX_PENDING_BYTES` and a frame."""
         return self._pending_bytes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from zope.interface import Interface
 
 from meshrelay.interfaces.callbacks import Hook, MessageMaker
-from meshrelay.model import Group, User
+from meshrelay.model import Group, HistoryPage, Presence, User
 
 __all__ = ["IGroups"]
 
@@ -92,6 +92,22 @@ class IGroups(Interface):
 
     def get_group(group_id: str) -> Group | None:
         """A snapshot of the group."""
+
+    async def history(group_id: str, after: int, limit: int) -> HistoryPage:
+        """Messages that are kept of a group, see ``group.history`` of the configuration.
+
+        :param after: offset; what follows it is returned, or what is left of that.
+        :param limit: messages, at most 1,000 come and 256 KiB; 0 = only where the history is.
+        :raises GroupNotFound: this node does not hold the group.
+        :raises TimedOut: where the history is kept is away.
+        """
+
+    def presence(group_id: str, after: str, limit: int) -> Presence:
+        """Who is in a group, in the whole cluster; of more than ``presence_max_members`` just how many.
+
+        :param after: user ID; members behind it are returned, in the order of their IDs. "" = from the first one on.
+        :raises GroupNotFound: this node does not hold the group.
+        """
 
     def on_discard_message(make: MessageMaker) -> None:
         """Make what the others are pushed as GROUP_LOST when a member was lost without leaving."""

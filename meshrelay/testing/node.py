@@ -23,16 +23,16 @@ from twisted.internet.task import Clock
 from meshrelay.background import Alarms
 from meshrelay.components.direct import DirectMessages, DirectRules
 from meshrelay.components.direct_routes import RouteParts
-from meshrelay.components.group_callbacks import GroupCallbacks, longest_message_of_callbacks
-from meshrelay.components.group_nodes import GroupNodes, GroupRegister, GroupSpreadRules, GroupSurroundings
-from meshrelay.components.group_table import GroupTable, GroupTableLimits
-from meshrelay.components.groups import GroupRules, Groups
+from meshrelay.components.group_log_store import NodesHistory
+from meshrelay.components.group_nodes import GroupRegister, GroupSurroundings
+from meshrelay.components.group_parts import Chances, GroupHouse, make_groups
 from meshrelay.components.link_parts import LinkRules, LinkSurroundings
 from meshrelay.components.links import PeerLinks
 from meshrelay.components.room_home import RoomRules
 from meshrelay.components.rooms import Rooms, RoomSurroundings
 from meshrelay.config.schema import Config
 from meshrelay.counters import NodeCounters
+from meshrelay.directory.history import HistoryStore, MemoryHistory
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.memory import MemoryDirectory
 from meshrelay.fanout.hub import Hub
@@ -196,6 +196,8 @@ class NodeSurroundings(NamedTuple):
     clock: Clock
     directory: IDirectory
     register: GroupRegister | None = None
+    #: What keeps the messages of groups for all nodes; None = each node those of its groups, in memory.
+    history: HistoryStore | None = None
 
 
 class MemoryNode:
@@ -235,25 +237,16 @@ class MemoryNode:
     def _make_groups(self, config: Config, around: NodeSurroundings) -> None:
         nodes = around.nodes
         random = Random(nodes.node_id)
-        limits = GroupTableLimits.of(config.group)
-        self.table = GroupTable(nodes.node_id, limits, self.hub, self.alarms, random.randbytes, random.randrange)
-        callbacks = GroupCallbacks(self.alarms, longest_message_of_callbacks(config.session.max_payload_bytes))
-        self.group_nodes = GroupNodes(
+        own_history = MemoryHistory(config.group.history_bytes, self.clock, Random(f"log {nodes.node_id}").randrange)
+        house = GroupHouse(
             GroupSurroundings(nodes, around.directory, around.register, self.turn, self.clock, self.alarms),
-            self.table,
-            callbacks,
-            GroupSpreadRules.of(config),
-        )
-        self.groups = Groups(
-            GroupRules.of(config),
-            self.table,
-            nodes,
-            self.group_nodes,
+            around.history or NodesHistory(nodes, own_history, self.clock),
+            self.hub,
             self.registry,
-            callbacks,
-            self.alarms,
-            lambda: self.reception.is_draining,
+            Chances(random.randbytes, random.randrange),
         )
+        self.groups, parts = make_groups(config, house, lambda: self.reception.is_draining)
+        self.table, self.group_nodes = parts.table, parts.group_nodes
 
     def _make_rooms(self, config: Config, around: NodeSurroundings) -> Rooms:
         surroundings = RoomSurroundings(

@@ -6,6 +6,7 @@ addresses           addresses of UDP sockets, and which of them peers may be tol
 frame               the 12-byte frame header, stream decoder and encoder
 commands            numbers of all commands, payloads of core and group commands
 hello               JSON bodies of HELLO
+history_commands    payloads of the commands about history and presence of groups
 room_commands       payloads of the room commands that no group command has
 link_commands       payloads of the commands for P2P links
 prepared            frames of one turn, joined once for each way of writing them
@@ -20,6 +21,7 @@ node_kinds          the table of all messages inside batches
 group_node          messages about groups; direct_node, room_node, link_node and
                     relay_node those about the rest
 session_node        calls about sessions
+group_log           kept messages of groups, and calls to who keeps them
 relay               messages of the NetBird-compatible relay; relay_websocket reads its
                     WebSocket
 overlay             frames of the peer overlay; overlay_data what they carry, overlay_bridge

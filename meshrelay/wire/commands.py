@@ -92,6 +92,8 @@ class Command(IntEnum):
     GROUP_LIST = 115
     GROUP_LOST = 116
     GROUP_BACK = 117
+    GROUP_RECOVER = 118
+    GROUP_HISTORY = 119
     DM_SEND = 120
     DM_CLEAR = 121
     DM_PEER_GONE = 122
@@ -100,6 +102,8 @@ class Command(IntEnum):
     LINK_RELAY = 132
     LINK_STATE = 133
     LINK_FORWARD = 134
+    #: 140 to 149 are for groups as well: those from 110 on are all in use.
+    GROUP_PRESENCE = 140
 
 
 _ALLOW_EMPTY = 1

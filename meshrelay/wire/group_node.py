@@ -111,6 +111,7 @@ class EntryType(IntEnum):
     BACK = 6
     #: The last of its series: the node does not hold the group any more. No data.
     EXIT = 7
+    LOGGED = 8  # Messages of a group with history, see `meshrelay.wire.group_log`.
 
 
 class Cast(NamedTuple):
@@ -287,10 +288,7 @@ def decode_cast(data: bytes) -> Cast:
 
 
 def encode_entry(type: int, data: bytes) -> bytes:
-    """Return one entry of a content; a content is any number of them, joined.
-
-    :param type: an `EntryType`, 0 to 255.
-    """
+    """Return one entry of a content; a content is any number of them, joined. `type` is 0 to 255."""
     try:
         return _ENTRY.pack(type, len(data)) + data
     except struct_error as error:

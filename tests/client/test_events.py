@@ -9,11 +9,13 @@ from meshrelay.client.events import (
     DirectMessageReceived,
     DirectPeerGone,
     Event,
+    GroupLogged,
     GroupMemberBack,
     GroupMemberJoined,
     GroupMemberLeft,
     GroupMemberLost,
     GroupMessageReceived,
+    GroupPresenceChanged,
     PushReceived,
     RoomMemberJoined,
     RoomMemberLeft,
@@ -24,6 +26,7 @@ from meshrelay.client.events import (
 )
 from meshrelay.errors import MalformedPayload
 from meshrelay.wire.commands import encode_direct, encode_pushed_message
+from meshrelay.wire.history_commands import LoggedPush, encode_logged_push, encode_presence_push
 from meshrelay.wire.room_commands import encode_pushed_owner
 
 GID = "g" * 52
@@ -71,6 +74,13 @@ class DecodePushTests(SynchronousTestCase):
         self.assertNotIsInstance(direct, GroupMessageReceived)
         group = decode_push(1, 113, encode_pushed_message(GID, "bob", b"hi"))
         self.assertNotIsInstance(group, DirectMessageReceived)
+
+    def test_history_pushes(self) -> None:
+        """A push with its place, and one of who came and went, have classes of their own."""
+        logged = encode_logged_push(GID.encode(), 7, 3, ("bob", 1, 113, b"hi"))
+        self.assertEqual(decode_push(1, 118, logged), GroupLogged(LoggedPush(GID, 7, 3, "bob", 1, 113, b"hi")))
+        changed = encode_presence_push(GID.encode(), 2, [(1, "bob"), (3, "cid"), (9, "later")])
+        self.assertEqual(decode_push(1, 140, changed), GroupPresenceChanged(GID, 2, ("bob",), (), ("cid",)))
 
     def test_application_push(self) -> None:
         """A push of the application comes as it is."""

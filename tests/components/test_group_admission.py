@@ -76,7 +76,7 @@ class MakeTests(SynchronousTestCase):
     def test_alone(self) -> None:
         """A node that is alone looks for no group elsewhere."""
         group_id = make_group_id("nowhere")
-        self.assertFalse(self.admission.is_elsewhere(group_id))
+        self.assertFalse(self.admission.must_wait(group_id))
         self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(self.admission.enter(group_id))))
         self.assertRaises(GroupNotFound, self.admission.add, group_id, make_session("ann"))
 
@@ -94,13 +94,13 @@ class EnterTests(SynchronousTestCase):
 
     def test_entered(self) -> None:
         """A group of another node is entered first, and then is here like any other."""
-        self.assertTrue(self.admission.is_elsewhere(self.lobby))
+        self.assertTrue(self.admission.must_wait(self.lobby))
         bob = make_session("bob")
         entered = Deferred.fromCoroutine(self.admission.enter(self.lobby))
         entered.addCallback(lambda _: self.admission.add(self.lobby, bob))
         self.cluster.run(0.1)
         self.assertIs(self.successResultOf(entered), self.table.find(self.lobby))
-        self.assertFalse(self.admission.is_elsewhere(self.lobby))
+        self.assertFalse(self.admission.must_wait(self.lobby))
         self.assertRaises(AlreadyMember, self.admission.add, self.lobby, bob)
 
     def test_nobody_joined(self) -> None:

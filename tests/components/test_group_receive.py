@@ -12,6 +12,8 @@ from meshrelay.config.schema import Config, GroupConfig
 from meshrelay.machine import sequence
 from meshrelay.testing.memory_groups import GroupCluster
 from meshrelay.wire.frame import encode_push
+from meshrelay.wire.group_log import LogEntry, LogRun, encode_run
+from meshrelay.wire.group_log import encode_entry as encode_log_entry
 from meshrelay.wire.group_node import (
     EntryType,
     decode_exit,
@@ -77,6 +79,13 @@ class HeldTests(ReceiveTestCase):
     def cast(self, number: int, content: bytes, hold: int = 0) -> None:
         """Let the stranger cast."""
         self.stranger.cast("a", self.lobby, number, content, hold=hold)
+
+    def test_history_only_there(self) -> None:
+        """Messages of a group that has a history by the other node's configuration alone reach the members here."""
+        logged = encode_log_entry(LogEntry(True, 1, "bob", 1, 113, b"hi"))
+        self.cast(1, encode_entry(EntryType.LOGGED, encode_run(LogRun(7, 1, (logged,)))))
+        self.cluster.run(0.1)
+        self.assertEqual(self.came(), [self.lobby.encode() + b"\3bobhi"])
 
     def test_frames(self) -> None:
         """Frames reach all members here once and in order, reliable and unreliable ones."""

@@ -179,6 +179,7 @@ class LaterVersionTests(SynchronousTestCase):
     def test_entry_types(self) -> None:
         """The numbers of entries stay what they are, or a cluster of two versions would not understand itself."""
         expected = {"FRAMES": 1, "UNRELIABLE": 2, "JOINED": 3, "LEFT": 4, "AWAY": 5, "BACK": 6, "EXIT": 7}
+        expected["LOGGED"] = 8
         self.assertEqual({entry.name: int(entry) for entry in EntryType}, expected)
 
 
