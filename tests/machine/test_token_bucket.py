@@ -62,3 +62,12 @@ class TokenBucketTests(SynchronousTestCase):
         self.assertEqual(slow.take(0.0), 0.0)
         self.assertEqual(slow.take(0.0), 2.0)
         self.assertEqual(slow.take(2.0), 0.0)
+
+    def test_peek(self) -> None:
+        """Looking takes nothing."""
+        self.assertEqual(self.bucket.peek(1000.0), 0.0)
+        self.take(10, 1000.0)
+        self.assertAlmostEqual(self.bucket.peek(1000.0), 0.2)
+        self.assertAlmostEqual(self.bucket.peek(1000.1), 0.1)
+        self.assertEqual(self.bucket.peek(1001.0), 0.0)
+        self.assertEqual(self.take(20, 1001.0), 5)
