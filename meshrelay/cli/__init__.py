@@ -12,6 +12,8 @@
 ``relay``           tokens for a NetBird-compatible relay, and a pipe through one (``relay_pipe``)
 ``overlay``         who is in an overlay of peers, and messages to and from them
 ``punch``           what NAT there is, and whether peers are reached directly
+``bench``           how fast and how evenly a node delivers (``bench_run``, ``bench_latency``, ``bench_report``,
+                    ``bench_progress``)
 ``client_program``  what those that talk to others share: how they connect, and how they tell what went wrong
 ``terminal``        reading and writing lines while messages arrive
 
@@ -33,6 +35,7 @@ __all__ = ["COMMANDS", "main"]
 #: Name of the subcommand -> its module.
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "bench": "meshrelay.cli.bench",
         "ca": "meshrelay.cli.ca",
         "chat": "meshrelay.cli.chat",
         "check-config": "meshrelay.cli.check_config",

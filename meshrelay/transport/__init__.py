@@ -2,6 +2,7 @@
 
 =================  =======================================================================
 listen             the listening places of the configuration, as services
+place_certificate  the certificate of a place with TLS, exchanged while it listens
 shared_port        one TCP port for several processes
 tcp                frames back to back on a stream
 websocket          frames in binary WebSocket messages, by Autobahn
@@ -23,6 +24,7 @@ overlay_webrtc     data channels to peers of the overlay: overlay_signal is what
 asyncio_reactor    a reactor inside a loop that runs already
 stream_link        what TCP and WebSocket share: outbox, pausing, closing
 direct_write       writes straight to the socket where nothing is buffered
+service_manager    tells systemd that the node is ready, reloads, stops and is alive
 read_poll          reads from all clients of a port in one call of the reactor's
 =================  =======================================================================
 

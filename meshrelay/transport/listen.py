@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from meshrelay.config.listening import parse_udp_place
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.transport.place_certificate import PlaceCertificate, take_certificate
 from meshrelay.transport.read_poll import ReadPoll
 from meshrelay.transport.shared_port import SharedPort
 from meshrelay.transport.stream_link import shown_address
@@ -33,6 +34,7 @@ class ListeningPlaces:
         self._reactor = reactor
         self._shared_ports = shared_ports or {}
         self._ports: dict[str, IListeningPort] = {}
+        self._certificates: dict[str, PlaceCertificate] = {}
         self._reads = ReadPoll(reactor)
 
     def listen_stream(self, name: str, place: str, factory: IProtocolFactory) -> None:
@@ -48,12 +50,14 @@ class ListeningPlaces:
         endpoint = serverFromString(reactor, place)
         if getattr(endpoint, "_backlog", None) == 50:
             endpoint._backlog = BACKLOG  # Twisted's default of 50, where the string does not say otherwise
+        tls = take_certificate(endpoint, place)
         outcome: list[object] = []
         endpoint.listen(factory).addBoth(outcome.append)
         if not outcome:
             raise ConfigError([ConfigProblem(f"listen.{name}", f"{place} does not listen at once")])
         if isinstance(outcome[0], Failure):
             raise ConfigError([ConfigProblem(f"listen.{name}", outcome[0].getErrorMessage())])
+        self._certificates.update({name: tls} if tls is not None else {})
         self._reads.take_port(outcome[0])
         self._ports[name] = outcome[0]  # type: ignore[assignment]
 
@@ -71,6 +75,28 @@ class ListeningPlaces:
         except Exception as error:
             raise ConfigError([ConfigProblem(f"listen.{name}", str(error))]) from error
         self._ports[name] = port
+
+    def read_certificates(self) -> Mapping[str, object]:
+        """Read the certificates of all places with TLS again.
+
+        :returns: for `use_certificates`; until then nothing changes.
+        :raises ConfigError: one cannot be used; each problem names the key and the place.
+        """
+        fresh: dict[str, object] = {}
+        problems = []
+        for name, certificate in self._certificates.items():
+            try:
+                fresh[name] = certificate.read()
+            except ValueError as error:
+                problems.append(ConfigProblem(f"listen.{name}", str(error)))
+        if problems:
+            raise ConfigError(problems)
+        return fresh
+
+    def use_certificates(self, fresh: Mapping[str, object]) -> None:
+        """Show new connections what `read_certificates` has read; those that are there stay as they are."""
+        for name, creator in fresh.items():
+            self._certificates[name].use(creator)
 
     def host(self, name: str) -> Any:
         """The address of an open port, None if it is not open."""

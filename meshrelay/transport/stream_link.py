@@ -62,10 +62,9 @@ class StreamLink:
     #: See `IDownlink`: whoever speaks over a stream has none.
     udp_address: tuple[str, int] | None = None
 
-    __slots__ = ("_abort_alarm", "_alarms", "_transport", "_writer", "outbox", "peer", "uplink")
+    __slots__ = ("_abort_alarm", "_alarms", "_transport", "_writer", "outbox", "uplink")
 
     def __init__(self, transport: Any, parts: StreamParts) -> None:
-        self.peer = peer_of(transport)
         self.uplink: IUplink | None = None
         self._transport = transport
         self._alarms = parts.alarms
@@ -79,6 +78,11 @@ class StreamLink:
             self._writer, parts.turn, parts.limits, counters, parts.counters, self._overflowed, self._dropped
         )
         self._writer.start(self.outbox)
+
+    @property
+    def peer(self) -> str:
+        """See `IDownlink`; asked when it is wanted, for ``haproxy:`` knows it only when the first bytes have come."""
+        return peer_of(self._transport)
 
     @property
     def queued_bytes(self) -> int:

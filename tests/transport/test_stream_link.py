@@ -162,3 +162,11 @@ class PeerTests(SynchronousTestCase):
         }
         for address, text in expected.items():
             self.assertEqual(peer_of(StringTransport(peerAddress=address)), text)
+
+    def test_behind_a_proxy(self) -> None:
+        """A client whose address comes with its first bytes, as by the PROXY protocol, is named by that address."""
+        stream = TcpStream()
+        stream.peerAddr = IPv4Address("TCP", "127.0.0.1", 1)
+        link = TcpLink(stream, StreamKit().parts)
+        stream.peerAddr = IPv4Address("TCP", "192.0.2.1", 7)
+        self.assertEqual(link.peer, "192.0.2.1:7")
