@@ -6,12 +6,10 @@ moment. The largest value goes to the counters, all of them to a histogram.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from meshrelay.counters import NodeCounters
+from meshrelay.counters import Durations, NodeCounters
 
 __all__ = ["LAG_BUCKETS_SECONDS", "LagMeter"]
 
@@ -25,7 +23,7 @@ LAG_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 class LagMeter(Service):
     """Runs from start to stop of the node.
 
-    :ivar sum_seconds: of all measurements.
+    :ivar delays: all measurements.
     """
 
     def __init__(self, clock: IReactorTime, counters: NodeCounters) -> None:
@@ -33,9 +31,7 @@ class LagMeter(Service):
         self._counters = counters
         self._due = 0.0
         self._call: IDelayedCall | None = None
-        #: Measurements up to each bound and above the one before it; the last entry counts those above all bounds.
-        self._counts = [0] * (len(LAG_BUCKETS_SECONDS) + 1)
-        self.sum_seconds = 0.0
+        self.delays = Durations(LAG_BUCKETS_SECONDS)
 
     def startService(self) -> None:
         """See `twisted.application.service.IService`."""
@@ -49,16 +45,6 @@ class LagMeter(Service):
             self._call.cancel()
             self._call = None
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return each upper bound with the count of measurements up to it, as prometheus wants them."""
-        bounds = [*map(str, LAG_BUCKETS_SECONDS), "+Inf"]
-        total = 0
-        pairs = []
-        for bound, count in zip(bounds, self._counts, strict=True):
-            total += count
-            pairs.append((bound, float(total)))
-        return pairs
-
     def _wait(self) -> None:
         self._due = self._clock.seconds() + INTERVAL_SECONDS
         self._call = self._clock.callLater(INTERVAL_SECONDS, self._measure)
@@ -66,6 +52,5 @@ class LagMeter(Service):
     def _measure(self) -> None:
         late = max(0.0, self._clock.seconds() - self._due)
         self._counters.reactor_lag_seconds = max(self._counters.reactor_lag_seconds, late)
-        self._counts[bisect_left(LAG_BUCKETS_SECONDS, late)] += 1
-        self.sum_seconds += late
+        self.delays.add(late)
         self._wait()

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from meshrelay.mesh.link import LinkState, NodeLink
 from meshrelay.wire.node import Refusal
 
-__all__ = ["DirectoryCollector", "LinkCollector", "LinkTable"]
+__all__ = ["DIRECTORY_COUNTERS", "DIRECTORY_GAUGES", "DirectoryCollector", "LinkCollector", "LinkTable"]
 
 #: Key of a link's statistics -> what it is; the name of the metric is the key.
 _LINK_GAUGES: Mapping[str, str] = {
@@ -36,7 +36,25 @@ _LINK_COUNTERS: Mapping[str, str] = {
 }
 
 #: What of a directory's statistics says how many there are now; everything else only grows.
-_DIRECTORY_GAUGES = frozenset({"groups", "nodes", "pending", "users", "waiting"})
+DIRECTORY_GAUGES: Mapping[str, str] = {
+    "groups": "Groups that nodes have told it of.",
+    "nodes": "Nodes that have told it of themselves.",
+    "pending": "Calls to it that wait for an answer.",
+    "users": "Users that nodes have told it of.",
+    "waiting": "Calls to it that wait for a connection.",
+}
+DIRECTORY_COUNTERS: Mapping[str, str] = {
+    "calls": "Calls to it.",
+    "connections": "Connections to it, one after the other.",
+    "leases_ended": "Nodes that it has forgotten because they said nothing.",
+    "loopback_connections": "Connections for health checks, one after the other.",
+    "loopbacks_refused": "Health checks refused because too many were under way.",
+    "losses": "Times that it has forgotten everything, and was told again.",
+    "refused_busy": "Calls refused because too many were under way.",
+    "refused_full": "Entries refused because it is full.",
+    "timeouts": "Calls that it did not answer in time.",
+    "unreadable": "Answers that could not be read.",
+}
 
 
 class LinkTable(Protocol):
@@ -67,6 +85,7 @@ class LinkCollector(Collector):
             "meshrelay_link_greetings", "Connections of nodes that have not proven themselves yet.", value=greetings
         )
         yield self._round_trips(links)
+        yield _deliveries(links)
         yield from _per_link(links)
 
     def _states(self, links: list[NodeLink]) -> Metric:
@@ -89,6 +108,14 @@ class LinkCollector(Collector):
             if link.rtt_seconds is not None:
                 metric.add_metric([link.node_id], link.rtt_seconds)
         return metric
+
+
+def _deliveries(links: list[NodeLink]) -> Metric:
+    text = "From handing a message over for the node to its word that it has it; one message at a time is watched."
+    metric = HistogramMetricFamily("meshrelay_link_delivery_seconds", text, labels=["node"])
+    for link in links:
+        metric.add_metric([link.node_id], link.delivery_seconds.buckets(), link.delivery_seconds.sum_seconds)
+    return metric
 
 
 def _per_link(links: list[NodeLink]) -> Iterator[Metric]:
@@ -114,5 +141,8 @@ class DirectoryCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`."""
         for key, value in self._statistics().items():
-            family = GaugeMetricFamily if key in _DIRECTORY_GAUGES else CounterMetricFamily
-            yield family(f"meshrelay_directory_{key}", f"Of the directory: {key.replace('_', ' ')}.", value=value)
+            if key in DIRECTORY_GAUGES:
+                yield GaugeMetricFamily(f"meshrelay_directory_{key}", DIRECTORY_GAUGES[key], value=value)
+            else:
+                text = DIRECTORY_COUNTERS.get(key, "Of the directory.")
+                yield CounterMetricFamily(f"meshrelay_directory_{key}", text, value=value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -28,6 +28,7 @@ from twisted.web.server import Request
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import ErrorCode
 from meshrelay.fanout.outbox import POLICIES
+from meshrelay.http.component_metrics import Counted, component_metrics
 from meshrelay.http.lag import LagMeter
 from meshrelay.http.mesh_metrics import DirectoryCollector, LinkCollector, LinkTable
 from meshrelay.http.page import Answer, Page
@@ -43,7 +44,16 @@ _Label = TypeVar("_Label")
 #: Beside the close reasons: the client said GOODBYE, or the connection broke.
 CLOSES = (*(reason.name.lower() for reason in CloseReason), "goodbye", "lost")
 
-REFUSALS = ("handshake_bytes", "handshake_timeout", "http_connections", "max_connections", "origin", "reservations")
+REFUSALS = (
+    "admin_key",
+    "admin_key_rate",
+    "handshake_bytes",
+    "handshake_timeout",
+    "http_connections",
+    "max_connections",
+    "origin",
+    "reservations",
+)
 
 #: By the seal, by the reliability machine, and by a session that has none.
 REJECTIONS = tuple(sorted({*datagram.REJECT_REASONS, *packets.REJECT_REASONS, "unexpected"}))
@@ -56,17 +66,6 @@ RESUMES = ("recovered", "resumed", "refused")
 OTHER_CODE = "other"
 
 _CODE_NAMES = {code.value: code.name.lower() for code in ErrorCode}
-
-
-class Counted(Protocol):
-    """A part of the node that counts; `meshrelay.interfaces.IComponent` is one."""
-
-    @property
-    def name(self) -> str:
-        """Goes into the text of each sample."""
-
-    def statistics(self) -> Mapping[str, int]:
-        """Counts; the same keys at each call."""
 
 
 class PartCounts(NamedTuple):
@@ -117,8 +116,9 @@ class NodeCollector(Collector):
         yield from self._session_gauges()
         yield from self._transport_counters()
         yield from self._event_counters()
+        yield self._command_seconds()
         yield from self._lag()
-        yield from self._component_gauges()
+        yield from component_metrics(self._sources.components)
 
     def _info(self) -> Metric:
         info = InfoMetricFamily("meshrelay_node", "Name and version of this node.")
@@ -213,14 +213,16 @@ class NodeCollector(Collector):
         )
         counters.reactor_lag_seconds = 0.0
         histogram = HistogramMetricFamily("meshrelay_reactor_delay_seconds", "How late turns came.")
-        lag = self._sources.lag
-        histogram.add_metric([], lag.buckets(), lag.sum_seconds)
+        delays = self._sources.lag.delays
+        histogram.add_metric([], delays.buckets(), delays.sum_seconds)
         yield histogram
 
-    def _component_gauges(self) -> Iterator[Metric]:
-        for component in self._sources.components:
-            for name, value in component.statistics().items():
-                yield _gauge(name, f"Of the component {component.name}.", value)
+    def _command_seconds(self) -> Metric:
+        text = "From a command to its answer, or to the end of a run of commands that came together; of one in 16."
+        histogram = HistogramMetricFamily("meshrelay_command_seconds", text, labels=["class"])
+        for name, durations in self._sources.counters.command_seconds.items():
+            histogram.add_metric([name], durations.buckets(), durations.sum_seconds)
+        return histogram
 
 
 class MetricsPage(Page):

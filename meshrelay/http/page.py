@@ -6,6 +6,7 @@ A page says which methods it takes and makes one answer, at once or later; heade
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 __all__ = [
     "Answer",
     "Branch",
+    "JSON_TYPE",
     "NO_BODY_ANSWER",
     "NotFoundPage",
     "PAGE_SECONDS",
@@ -73,7 +75,8 @@ def unavailable_answer(text: str) -> Answer:
 
 def send_answer(request: Request, answer: Answer) -> None:
     """Write `answer` and finish the request; a HEAD request gets the headers alone."""
-    request.setResponseCode(answer.status)
+    # twisted.web does not know the names of all of them.
+    request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode("ascii"))
     request.setHeader("Content-Type", answer.content_type)
     if answer.status != http.NO_CONTENT:
         request.setHeader("Content-Length", str(len(answer.body)))
@@ -129,14 +132,16 @@ class Page(Resource):
     def render(self, request: Request) -> int:
         """See `twisted.web.resource.IResource.render`."""
         method = request.method.decode("latin-1")
-        answer = self.answer(request) if method in self.methods else self._not_allowed(method)
+        answer = self.answer(request) if method in self.methods else self.not_allowed(request)
         if isinstance(answer, Deferred):
             _send_later(request, answer, self._log)
         else:
             send_answer(request, answer)
         return NOT_DONE_YET
 
-    def _not_allowed(self, method: str) -> Answer:
+    def not_allowed(self, request: Request) -> Answer:
+        """Answer a request whose method is none of ``methods``."""
+        method = request.method.decode("latin-1")
         allowed = ", ".join(self.methods)
         return error_answer(
             http.NOT_ALLOWED, f"method {method[:32]} is not allowed here, use {allowed}", (("Allow", allowed),)

@@ -6,7 +6,7 @@ body unless its page takes one, and tells nobody which versions run here.
 ===================  ==============================================================================
 bound                what happens beyond
 ===================  ==============================================================================
-MAX_CONNECTIONS      a new connection is closed at once and counted as refused
+MAX_CONNECTIONS      the oldest that is not being answered is closed, else the new one; counted as refused
 REQUEST_SECONDS      a connection without a whole request for this long is closed
 MAX_HEADER_BYTES     400 and closed
 MAX_HEADERS          400 and closed
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -33,11 +34,14 @@ from twisted.web.server import Request, Site
 
 from meshrelay.counters import NodeCounters
 from meshrelay.http.admin import AdminAccess
+from meshrelay.http.admin_api import AdminApi, AdminApiPage
 from meshrelay.http.admin_direct import DirectPage, ServerMessages
 from meshrelay.http.admin_links import LinkPages, LinksPage
 from meshrelay.http.admin_overlay import OverlayPage, OverlayPages
 from meshrelay.http.chooser import Chooser, Cluster, Endpoints, NoCluster
+from meshrelay.http.client_script import load_script_pages
 from meshrelay.http.cluster import ClusterPage, ClusterStatus
+from meshrelay.http.console import Console, add_console
 from meshrelay.http.endpoint import EndpointPage, EndpointRules
 from meshrelay.http.health import DirectoryProbe, NodePhase, health_pages
 from meshrelay.http.metrics import MetricsPage, metrics_text
@@ -55,7 +59,8 @@ __all__ = [
     "make_site",
 ]
 
-#: Connections at the same time. Each is short-lived; those of clients are counted elsewhere.
+#: Connections at the same time. Each is short-lived; those of clients are counted elsewhere. One more takes the place
+#: of the oldest that is not being answered, so that those who never ask keep nobody out.
 MAX_CONNECTIONS = 1024
 
 #: From connecting, or from the last answer, to the end of the next request.
@@ -99,6 +104,10 @@ class HttpPages:
     relay: RelayHealth | None = None
     #: None = the node is no peer of the overlay, and there is no page about it.
     overlay: OverlayPages | None = None
+    #: None = there is no admin API.
+    api: AdminApi | None = None
+    #: None = there are no pages for people.
+    console: Console | None = None
 
 
 class _Request(Request):
@@ -130,6 +139,12 @@ class _Channel(http.HTTPChannel):
     _path: bytes
     _is_refused = False
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a whole request is here, and its answer is not finished."""
+        # twisted.web gives a request its method when all of it has come; until then it has that of its class.
+        return bool(self.requests) and self.requests[0].method != _Request.method
+
     def resetTimeout(self) -> None:
         # Called by twisted.web for each read. A client that drips bytes must not get more time by it.
         pass
@@ -139,7 +154,7 @@ class _Channel(http.HTTPChannel):
             super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.site.connection_ended()
+        self.site.connection_ended(self)
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def body_announced(self, request: Request, length: int | None) -> None:
@@ -153,7 +168,7 @@ class _Channel(http.HTTPChannel):
         # Nobody is told to go on sending what will not be read.
         request.requestHeaders.removeHeader(b"Expect")
         self._is_refused = True
-        reason = http.RESPONSES[answer.status].decode("ascii")
+        reason = HTTPStatus(answer.status).phrase
         headers = (("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body))), *answer.headers)
         lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{name}: {value}" for name, value in headers)]
         head = "\r\n".join([*lines, "Connection: close", "", ""])
@@ -174,8 +189,8 @@ class RelaySite(Site):
         )
         self._counters = counters
         self._endpoint = endpoint
-        #: Open now.
-        self.connections = 0
+        #: In the order in which they came.
+        self._channels: dict[_Channel, None] = {}
 
     def startFactory(self) -> None:
         """Override: without an access log there is no clock to keep for it."""
@@ -184,12 +199,12 @@ class RelaySite(Site):
         """Override: nothing was started."""
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Serve a connection, unless there are too many."""
-        if self.connections >= MAX_CONNECTIONS:
-            self._counters.refused["http_connections"] += 1
+        """Serve a connection, unless there are too many that are being answered."""
+        if self.connections >= MAX_CONNECTIONS and not self._make_room():
             return None
-        self.connections += 1
-        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        channel: _Channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+        self._channels[channel] = None
+        return channel
 
     def page_of(self, path: bytes) -> Page | None:
         """The page that is or begins at the first part of a path."""
@@ -200,9 +215,25 @@ class RelaySite(Site):
         """Decide by these who is answered from now on; for a configuration that was reloaded."""
         self._endpoint.set_sign_in(authenticator, allowed_origins)
 
-    def connection_ended(self) -> None:
-        """A connection is closed."""
-        self.connections -= 1
+    def connection_ended(self, channel: _Channel) -> None:
+        """A connection is closed, or about to be."""
+        self._channels.pop(channel, None)
+
+    @property
+    def connections(self) -> int:
+        """Open now."""
+        return len(self._channels)
+
+    def _make_room(self) -> bool:
+        """Close the oldest connection that is not being answered. False: all are."""
+        self._counters.refused["http_connections"] += 1
+        for channel in self._channels:
+            if not channel.is_answering:
+                self.connection_ended(channel)
+                transport: Any = channel.transport
+                transport.abortConnection()
+                return True
+        return False
 
 
 def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
@@ -221,14 +252,18 @@ def make_site(pages: HttpPages, clock: IReactorTime) -> RelaySite:
         health.putChild(b"relay", RelayHealthPage(pages.relay))
     root.putChild(b"health", health)
     root.putChild(b"metrics", MetricsPage(pages.metrics_page or partial(metrics_text, pages.registry)))
+    for name, page in load_script_pages().items():
+        root.putChild(name.encode("ascii"), page)
     if pages.cluster_status is not None:
         root.putChild(b"cluster", ClusterPage(pages.cluster_status, pages.admin))
     if pages.direct is not None:
         root.putChild(b"direct", DirectPage(pages.direct, pages.admin))
     if pages.links is not None:
         root.putChild(b"links", LinksPage(pages.links, pages.admin))
+    admin = Branch() if pages.api is None else AdminApiPage(pages.api, pages.admin)
     if pages.overlay is not None:
-        admin = Branch()
         admin.putChild(b"overlay", OverlayPage(pages.overlay, pages.admin))
-        root.putChild(b"admin", admin)
+    root.putChild(b"admin", admin)
+    if pages.console is not None:
+        add_console(root, admin, pages.console, pages.admin)
     return RelaySite(root, endpoint, clock, pages.counters)

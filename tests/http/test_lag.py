@@ -23,20 +23,20 @@ class LagTests(SynchronousTestCase):
         """A reactor that comes round in time has no lag."""
         self.clock.pump([INTERVAL_SECONDS] * 4)
         self.assertEqual(self.counters.reactor_lag_seconds, 0.0)
-        self.assertEqual(self.meter.buckets()[0], ("0.001", 4.0))
+        self.assertEqual(self.meter.delays.buckets()[0], ("0.001", 4.0))
 
     def test_greatest(self) -> None:
         """The greatest lag is kept."""
         for late in (0.02, 0.75, 0.1):
             self.clock.advance(INTERVAL_SECONDS + late)
         self.assertAlmostEqual(self.counters.reactor_lag_seconds, 0.75)
-        self.assertAlmostEqual(self.meter.sum_seconds, 0.87)
+        self.assertAlmostEqual(self.meter.delays.sum_seconds, 0.87)
 
     def test_buckets(self) -> None:
         """Each bucket counts what is at most its bound; the last one counts all."""
         for late in (0.0, 0.03, 0.3, 9.0):
             self.clock.advance(INTERVAL_SECONDS + late)
-        buckets = dict(self.meter.buckets())
+        buckets = dict(self.meter.delays.buckets())
         wanted = {"0.001": 1.0, "0.025": 1.0, "0.05": 2.0, "0.5": 3.0, "2.5": 3.0, "+Inf": 4.0}
         self.assertEqual({bound: buckets[bound] for bound in wanted}, wanted)
 

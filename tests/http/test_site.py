@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -95,15 +96,46 @@ class SiteTests(SynchronousTestCase):
         self.assertFalse(transport.disconnecting)
         self.assertEqual(len(parse_responses(transport.value())), 5)
 
+    def test_half_open(self) -> None:
+        """Thousands who begin a request and never end it keep nobody out, and are all gone in time."""
+        dripping = [self.under_test.connect() for _ in range(2000)]
+        for channel, _ in dripping:
+            channel.dataReceived(LIVE)
+        self.assertEqual(self.under_test.site.connections, MAX_CONNECTIONS)
+        for seconds in range(60):
+            self.assertEqual((seconds, self.under_test.ask("/health/live").status), (seconds, 200))
+            self.under_test.clock.advance(1)
+        self.assertTrue(all(transport.disconnecting for _, transport in dripping))
+        self.assertGreaterEqual(self.under_test.counters.refused["http_connections"], 2000 - MAX_CONNECTIONS)
+
     def test_connections(self) -> None:
-        """Over the limit a connection is refused and counted; one that ends makes room."""
-        channel, _ = self.under_test.connect()
-        for _ in range(MAX_CONNECTIONS - 1):
-            self.under_test.site.buildProtocol(None)
-        self.assertIsNone(self.under_test.site.buildProtocol(None))
+        """At the limit the oldest connection that waits for its client is closed and counted; nobody else is."""
+        (first, closed), (_, kept) = self.under_test.connect(), self.under_test.connect()
+        for _ in range(MAX_CONNECTIONS - 2):
+            self.under_test.connect()
+        self.assertFalse(closed.disconnecting)
+        self.under_test.connect()
+        self.assertEqual((closed.disconnecting, kept.disconnecting), (True, False))
         self.assertEqual(self.under_test.counters.refused, {"http_connections": 1})
-        channel.connectionLost(Failure(ConnectionDone()))
-        self.assertIsNotNone(self.under_test.site.buildProtocol(None))
+        first.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.under_test.site.connections, MAX_CONNECTIONS)
+
+    def test_being_answered(self) -> None:
+        """Who waits for an answer is not closed for others; when all are, a new connection is refused."""
+        waiting: list[Deferred[bytes]] = []
+
+        def make_text() -> Deferred[bytes]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        under_test = SiteUnderTest(OpenAuthenticator(), metrics_page=make_text)
+        transports = [under_test.begin("/metrics") for _ in range(MAX_CONNECTIONS)]
+        self.assertIsNone(under_test.site.buildProtocol(None))
+        self.assertFalse(any(transport.disconnecting for transport in transports))
+        waiting[7].callback(b"x")
+        self.assertEqual(parse_responses(transports[7].value())[0].status, 200)
+        self.assertIsNotNone(under_test.site.buildProtocol(None))
+        self.assertTrue(transports[7].disconnecting)
 
     def test_no_timer_is_left(self) -> None:
         """A connection that ends leaves nothing behind."""

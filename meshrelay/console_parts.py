@@ -1,0 +1,61 @@
+"""The console of a node: ``[http] console`` -> tickets for consoles to sign in with, and pages with their live data."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from twisted.internet.interfaces import IReactorTime
+
+from meshrelay.config.schema import HttpConfig
+from meshrelay.http.console import Console, Place, make_console
+from meshrelay.http.console_feed import FEED_COUNTS
+from meshrelay.http.console_state import StateSources
+from meshrelay.http.console_tickets import TicketAuthenticator, Tickets
+from meshrelay.session.auth import Authenticator
+from meshrelay.session.dispatch import Dispatcher
+
+__all__ = ["ConsoleNode"]
+
+
+class ConsoleNode:
+    """The console of one node. Nothing is there before `open`, and nothing ever where the configuration says so.
+
+    :ivar name: see `meshrelay.http.metrics.Counted`.
+    """
+
+    name = "console"
+
+    def __init__(self, http: HttpConfig, clock: IReactorTime) -> None:
+        self._is_on = http.console
+        self._tickets = Tickets(clock, secrets.token_bytes)
+        self._console: Console | None = None
+
+    def guard(self, authenticator: Authenticator) -> Authenticator:
+        """Return what takes tickets of the console as well."""
+        return TicketAuthenticator(authenticator, self._tickets) if self._is_on else authenticator
+
+    def open(self, sources: StateSources, place: Place, dispatcher: Dispatcher) -> Console | None:
+        """Begin to remember, take the command of consoles, and return what the pages stand on; None: there are none.
+
+        :param place: see `meshrelay.http.endpoint.Endpoints.place`.
+        """
+        if not self._is_on:
+            return None
+        console = self._console = make_console(sources, self._tickets, place)
+        sources.local.registry.add_observer(console.feed)
+        dispatcher.register(console.feed.command_table())
+        console.history.startService()
+        return console
+
+    def statistics(self) -> Mapping[str, int]:
+        """See `meshrelay.http.metrics.Counted`."""
+        feed = self._console.feed.statistics() if self._console is not None else dict.fromkeys(FEED_COUNTS, 0)
+        counts = {**feed, "tickets_refused": self._tickets.refused}
+        return {f"console_{name}": count for name, count in counts.items()}
+
+    def stop(self) -> None:
+        """Remember and tell nothing any more."""
+        if self._console is not None:
+            self._console.history.stopService()
+            self._console.feed.stop()
