@@ -14,7 +14,9 @@ copyright = "the meshrelay developers"  # Sphinx takes it by this name
 release = _VERSION[1] if _VERSION is not None else ""
 version = release
 
-extensions: list[str] = []
+extensions = ["sphinx.ext.autodoc"]
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"meshrelay {release}"

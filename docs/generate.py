@@ -3,6 +3,8 @@
 ==================  =========================================================
 close-codes.rst     `meshrelay.model.CloseReason`, `meshrelay.errors.ErrorCode`
 configuration.rst   `meshrelay.config.schema`
+openapi.json        `meshrelay.http.admin_routes`
+metrics.rst         the collectors of a node with all its parts
 ==================  =========================================================
 
 A test makes them again and compares, so a page can never say something else than the code does.
@@ -15,7 +17,9 @@ from pathlib import Path
 
 from meshrelay.config.sample import reference_page
 from meshrelay.errors import CommandError, ErrorCode
+from meshrelay.http.admin_openapi import openapi_text
 from meshrelay.model import CloseReason, Status
+from tests.every_metric import every_family
 
 __all__ = ["pages"]
 
@@ -49,10 +53,58 @@ Codes without an exception belong to capabilities that this version does not hav
 
 """
 
+_METRICS_HEAD = """\
+.. Made by docs/generate.py from the collectors of a node with all its parts.
+
+.. _all-metrics:
+
+Metrics
+=======
+
+Everything that ``/metrics`` of a node can have, in the text format of prometheus (0.0.4). A counter only grows
+from the start of the process, so ask for its ``rate()``. Of a histogram there are ``_bucket``, ``_sum`` and
+``_count``. Families of parts that a node does not have (links, relay, overlay) are not on its page.
+
+No label holds what a user can choose: values come from fixed sets, and ``node`` is the ID of a node, which
+operators choose. Every value that is fixed stands there with 0 from the start.
+
+Names follow the rules of prometheus: ``meshrelay_``, what is counted, base units (seconds, bytes), ``_total``
+behind counters. ``relay_*`` without ``meshrelay_`` are the names and units of NetBird's relay, so that its
+dashboards go on working; ``process_*`` and ``python_*`` are prometheus' own.
+
+``meshrelay_command_seconds`` is measured for one command, or run of commands that came together, in 16. For
+commands that are pipelined (broadcasts and direct messages) it ends when all of the run were taken, for others
+with the answer. ``meshrelay_link_delivery_seconds`` is measured by one clock: it begins when a message is
+handed to the link to another node, waits in its queue included, and ends when that node has said that it has
+it. So the way back is in it.
+
+What to look at, and what is worth an alert, is on the page :doc:`operations`; ``etc/grafana/meshrelay.json`` is
+a board, and ``etc/prometheus/alerts.yml`` has rules.
+
+"""
+
 
 def pages() -> dict[str, str]:
     """Return each generated page by its file name."""
-    return {"close-codes.rst": _codes_page(), "configuration.rst": reference_page()}
+    return {
+        "close-codes.rst": _codes_page(),
+        "configuration.rst": reference_page(),
+        "openapi.json": openapi_text(),
+        "metrics.rst": _metrics_page(),
+    }
+
+
+def _metrics_page() -> str:
+    rows = []
+    for family in every_family():
+        if family.name.startswith(("process_", "python_")):
+            continue
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        labels = labels or list(getattr(family, "_labelnames", ()))
+        rows.append((f"``{name}``", family.type, ", ".join(labels), family.documentation))
+    table = _table(("Name", "Type", "Labels", "What it is"), (36, 10, 14, 40), rows)
+    return _METRICS_HEAD + table
 
 
 def _codes_page() -> str:

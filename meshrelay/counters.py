@@ -7,9 +7,53 @@ from what a user can choose.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 
-__all__ = ["NodeCounters", "TransportCounters"]
+__all__ = ["COMMAND_CLASSES", "SECONDS", "Durations", "NodeCounters", "TransportCounters"]
+
+#: Upper bounds for what takes from a part of a millisecond to a few seconds.
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+#: What commands are told apart by; see `meshrelay.session.dispatch.command_class`.
+COMMAND_CLASSES = ("room", "group", "direct", "link", "other", "application")
+
+
+class Durations:
+    """How long something took, each time: counts by upper bound.
+
+    :param bounds: seconds, ascending.
+    :ivar sum_seconds: of all.
+    """
+
+    __slots__ = ("_bounds", "_counts", "sum_seconds")
+
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self._bounds = bounds
+        #: Up to each bound and above the one before it; the last entry counts those above all bounds.
+        self._counts = [0] * (len(bounds) + 1)
+        self.sum_seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one. Below 0, when a clock was set back, is 0."""
+        seconds = max(0.0, seconds)
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum_seconds += seconds
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self._counts)
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return each upper bound with the count of those up to it, as prometheus wants them."""
+        total = 0
+        pairs = []
+        for bound, count in zip([*map(str, self._bounds), "+Inf"], self._counts, strict=True):
+            total += count
+            pairs.append((bound, float(total)))
+        return pairs
 
 
 class TransportCounters:
@@ -67,6 +111,8 @@ class NodeCounters:
         #: UDP clients that came from another address.
         self.address_changes = 0
         self.commands = 0
+        #: Class of commands -> how long they took; of some of them only.
+        self.command_seconds = {name: Durations() for name in COMMAND_CLASSES}
         self.deliveries = 0
         #: Subscribers that raised instead of taking their frames: our bugs.
         self.delivery_failures = 0

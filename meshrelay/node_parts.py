@@ -9,12 +9,17 @@ from importlib import import_module
 
 from twisted.plugin import getPlugins
 
+from meshrelay.background import Alarms
 from meshrelay.config.files import read_secret, short_secret_warning
 from meshrelay.config.listening import parse_stream_place, parse_udp_place
 from meshrelay.config.schema import Config, SessionConfig
+from meshrelay.counters import NodeCounters
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.fanout.turn import Turn
 from meshrelay.http.admin import AdminAccess
+from meshrelay.http.admin_keys import WrongKeys
 from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
+from meshrelay.machine.reliability import ReliabilityOptions
 from meshrelay.open_files import raise_open_files_limit
 from meshrelay.session.auth import (
     Authenticator,
@@ -24,7 +29,9 @@ from meshrelay.session.auth import (
     TokenRules,
 )
 from meshrelay.session.rules import ConnectionRules
+from meshrelay.transport.udp_link import UdpParts
 from meshrelay.transport.websocket import WebSocketRules
+from meshrelay.wire.frame import HEADER_BYTES
 from meshrelay.wire.overlay_bridge import PEER_PREFIX
 
 __all__ = [
@@ -35,6 +42,7 @@ __all__ = [
     "make_authenticator",
     "new_sid",
     "node_id_of",
+    "udp_parts",
     "warnings_of",
     "websocket_rules",
 ]
@@ -80,13 +88,36 @@ def websocket_rules(config: Config) -> WebSocketRules:
     return WebSocketRules(tuple(config.auth.allowed_origins), handshake_seconds)
 
 
-def admin_access(config: Config) -> AdminAccess:
+def udp_parts(session: SessionConfig, turn: Turn, alarms: Alarms, pacer: Alarms, counters: NodeCounters) -> UdpParts:
+    """Return what UDP sessions are made of."""
+    reliability = ReliabilityOptions(
+        max_message_bytes=session.max_payload_bytes + HEADER_BYTES,
+        send_buffer_bytes=session.outbox_bytes,
+        receive_window_packets=session.receive_window_packets,
+        rto_floor_seconds=session.retransmit_floor_seconds,
+        max_tries=session.retransmit_tries,
+    )
+    return UdpParts(
+        turn,
+        alarms,
+        pacer,
+        counters,
+        secrets.token_bytes,
+        session.max_payload_bytes,
+        session.hello_timeout_seconds,
+        reliability,
+        session.slow_consumer,
+    )
+
+
+def admin_access(config: Config, wrong_keys: WrongKeys | None = None) -> AdminAccess:
     """Return who may see the inside of the cluster.
 
+    :param wrong_keys: who guessed the key; None = nobody counts.
     :raises ConfigError: the key cannot be read.
     """
     key = read_secret(config.http.admin_key_file) if config.http.admin_key_file else b""
-    return AdminAccess(key, trusts_addresses=not config.listen.http.lower().startswith("haproxy"))
+    return AdminAccess(key, not config.listen.http.lower().startswith("haproxy"), wrong_keys)
 
 
 def new_sid() -> str:

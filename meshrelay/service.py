@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -22,24 +22,28 @@ from meshrelay.background import Alarms
 from meshrelay.cluster import Cluster, NodeFace
 from meshrelay.components.direct import DirectMessages, DirectRules
 from meshrelay.components.direct_routes import RouteParts
-from meshrelay.components.group_callbacks import GroupCallbacks, longest_message_of_callbacks
-from meshrelay.components.group_nodes import GroupNodes, GroupSpreadRules, GroupSurroundings
-from meshrelay.components.group_table import GroupTable, GroupTableLimits
-from meshrelay.components.groups import GroupRules, Groups
+from meshrelay.components.group_nodes import GroupSurroundings
+from meshrelay.components.group_parts import Chances, GroupHouse, make_groups
+from meshrelay.components.groups import Groups
 from meshrelay.components.link_parts import LinkRules, LinkSurroundings
 from meshrelay.components.links import PeerLinks
 from meshrelay.components.room_home import RoomRules
 from meshrelay.components.rooms import Rooms, RoomSurroundings
 from meshrelay.config.listening import is_all_addresses, parse_stream_place
 from meshrelay.config.schema import Config, SessionConfig
+from meshrelay.console_parts import ConsoleNode
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import ConfigError
 from meshrelay.fanout.hub import Hub
 from meshrelay.fanout.outbox import OutboxLimits
 from meshrelay.fanout.turn import Turn
+from meshrelay.http.admin_api import AdminApi, make_admin_api
 from meshrelay.http.admin_direct import ServerMessages
+from meshrelay.http.admin_keys import WrongKeys
 from meshrelay.http.admin_links import LinkPages
+from meshrelay.http.admin_local import LocalParts
 from meshrelay.http.cluster import ClusterStatus, DirectoryView
+from meshrelay.http.console_state import StateSources
 from meshrelay.http.health import DirectoryProbe, NodePhase
 from meshrelay.http.lag import LagMeter
 from meshrelay.http.metrics import MetricSources, PartCounts, make_registry
@@ -47,7 +51,7 @@ from meshrelay.http.neighbours import Neighbours
 from meshrelay.http.node_status import STATUS_CALL, StatusSources, answer_status
 from meshrelay.http.reserve import RESERVE_CALL, answer_reserve
 from meshrelay.http.site import HttpPages, RelaySite, make_site
-from meshrelay.machine.reliability import ReliabilityOptions
+from meshrelay.http.webhooks import make_webhooks
 from meshrelay.mesh.nodes import Nodes
 from meshrelay.mesh.registration import Registration
 from meshrelay.node_parts import (
@@ -57,6 +61,7 @@ from meshrelay.node_parts import (
     make_authenticator,
     new_sid,
     node_id_of,
+    udp_parts,
     warnings_of,
     websocket_rules,
 )
@@ -74,14 +79,15 @@ from meshrelay.transport.listen import ListeningPlaces
 from meshrelay.transport.stream_link import StreamParts, shown_address
 from meshrelay.transport.tcp import TcpFactory
 from meshrelay.transport.udp import UdpCredentials, UdpListener
-from meshrelay.transport.udp_link import UdpParts
 from meshrelay.transport.websocket import NodeWebSocketFactory
-from meshrelay.wire.frame import HEADER_BYTES
 
 __all__ = ["Node", "make_service"]
 
 #: How exact retransmission and pacing of UDP are.
 PACER_RESOLUTION_SECONDS = 0.002
+
+#: Between the call that ends a node and its end.
+END_SECONDS = 0.1
 
 
 def make_service(config: Config, reactor: Any) -> MultiService:
@@ -117,7 +123,8 @@ class Node(Service):
             self._registry_limits(config.session, rules), self._alarms, new_sid, self.counters
         )
         self._dispatcher = Dispatcher(reactor, config.session.hook_timeout_seconds, self.counters)
-        self.authenticator = make_authenticator(config)
+        self.console = ConsoleNode(config.http, reactor)
+        self.authenticator = self.console.guard(make_authenticator(config))
         self.reception = Reception(
             self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
         )
@@ -140,54 +147,50 @@ class Node(Service):
             self._dispatcher,
             config.session.max_payload_bytes,
         )
-        for observer in (self.groups, self.rooms, self.links, self.direct, self.application):
+        self.webhooks = make_webhooks(config.webhooks, self.node_id, reactor)
+        self.webhooks.events.watch(self.groups.table)
+        observers = (self.groups, self.rooms, self.links, self.direct, self.application, self.webhooks.events)
+        for observer in observers:
             self.registry.add_observer(observer)
-        self._udp = UdpListener(self.reception, self._udp_parts(config))
+        self._udp = UdpListener(
+            self.reception, udp_parts(config.session, self._turn, self._alarms, self._pacer, self.counters)
+        )
         self.relay = RelayNode(config, reactor, self._turn, self._alarms)
         self.overlay = OverlayNode(config, reactor, self._turn, self._alarms)
         self._lag = LagMeter(reactor, self.counters)
         self.places = ListeningPlaces(reactor)
         self._site: RelaySite | None = None
+        self._status: ClusterStatus
+        self.api = self._make_api()
         self._websockets: NodeWebSocketFactory | None = None
         self._drain: Drain | None = None
         self._is_ready = False
+        #: Fires once, with the text of the ready line.
+        self.when_ready: Deferred[str] = Deferred()
 
     def _registry_limits(self, session: SessionConfig, rules: ConnectionRules) -> RegistryLimits:
         return RegistryLimits(session.resume_seconds, session.replay_bytes, max_away=rules.max_connections)
 
     def _make_roaming(self, registration: Registration) -> Roaming:
         rooms = RoomMemberships(self.rooms.memberships, self.rooms.recall, self.rooms.adopt)
-        return Roaming(
-            self.cluster.nodes,
-            self.cluster.directory,
-            registration,
-            self.registry,
-            self._reactor,
-            lambda: int(self._reactor.seconds() * 1_000_000),
-            Memberships(self.groups.memberships, self.groups.recall, rooms),
-        )
+        cluster, reactor = self.cluster, self._reactor
+        memberships = Memberships(self.groups.memberships, self.groups.recall, rooms)
+        return Roaming(cluster.nodes, cluster.directory, registration, self.registry, reactor, self._stamp, memberships)
+
+    def _stamp(self) -> int:
+        return int(self._reactor.seconds() * 1_000_000)
 
     def _make_rooms(self, config: Config) -> Rooms:
+        nodes, alarms = self.cluster.nodes, self._alarms
         around = RoomSurroundings(
-            self.cluster.nodes,
-            self.registry,
-            self._hub,
-            self._turn,
-            self._alarms,
-            secrets.token_bytes,
-            lambda: self.reception.is_draining,
+            nodes, self.registry, self._hub, self._turn, alarms, secrets.token_bytes, lambda: self.reception.is_draining
         )
         return Rooms(around, RoomRules.of(config))
 
     def _make_links(self, config: Config) -> PeerLinks:
+        nodes, alarms = self.cluster.nodes, self._alarms
         around = LinkSurroundings(
-            self.cluster.nodes,
-            self.registry,
-            self.rooms,
-            self._turn,
-            self._alarms,
-            secrets.token_bytes,
-            self._send_lossy,
+            nodes, self.registry, self.rooms, self._turn, alarms, secrets.token_bytes, self._send_lossy
         )
         return PeerLinks(around, LinkRules.of(config))
 
@@ -233,47 +236,16 @@ class Node(Service):
         return places
 
     def _make_groups(self, config: Config, registration: Registration | None) -> Groups:
-        limits = GroupTableLimits.of(config.group)
-        table = GroupTable(self.node_id, limits, self._hub, self._alarms, secrets.token_bytes, secrets.randbelow)
-        callbacks = GroupCallbacks(self._alarms, longest_message_of_callbacks(config.session.max_payload_bytes))
         cluster = self.cluster
-        group_nodes = GroupNodes(
+        house = GroupHouse(
             GroupSurroundings(cluster.nodes, cluster.directory, registration, self._turn, self._reactor, self._alarms),
-            table,
-            callbacks,
-            GroupSpreadRules.of(config),
-        )
-        return Groups(
-            GroupRules.of(config),
-            table,
-            cluster.nodes,
-            group_nodes,
+            cluster.open_history(),
+            self._hub,
             self.registry,
-            callbacks,
-            self._alarms,
-            lambda: self.reception.is_draining,
+            Chances(secrets.token_bytes, secrets.randbelow),
         )
-
-    def _udp_parts(self, config: Config) -> UdpParts:
-        session = config.session
-        reliability = ReliabilityOptions(
-            max_message_bytes=session.max_payload_bytes + HEADER_BYTES,
-            send_buffer_bytes=session.outbox_bytes,
-            receive_window_packets=session.receive_window_packets,
-            rto_floor_seconds=session.retransmit_floor_seconds,
-            max_tries=session.retransmit_tries,
-        )
-        return UdpParts(
-            self._turn,
-            self._alarms,
-            self._pacer,
-            self.counters,
-            secrets.token_bytes,
-            session.max_payload_bytes,
-            session.hello_timeout_seconds,
-            reliability,
-            session.slow_consumer,
-        )
+        groups, _ = make_groups(config, house, lambda: self.reception.is_draining)
+        return groups
 
     @property
     def is_ready(self) -> bool:
@@ -354,6 +326,11 @@ class Node(Service):
         cluster.nodes.answer(RESERVE_CALL, answer_reserve(self, lambda: self._is_ready))
         cluster.nodes.answer(STATUS_CALL, answer_status(status))
         view = DirectoryView(cluster.directory_kind, probe, cluster.directory.statistics)
+        self._status = ClusterStatus(status, neighbours, view, self._reactor)
+        links = LinkPages(self.node_id, self.links.started_rooms, self.links.statistics, self.links.link_pairs)
+        overlay = self.overlay.pages(self.node_id)
+        relay = self.relay if self.relay.server is not None else None
+        shown = StateSources(self._local, __version__, self.counters, self._status.read, links, relay, overlay)
         return HttpPages(
             endpoints=self,
             authenticator=self.authenticator,
@@ -365,14 +342,27 @@ class Node(Service):
             cluster=neighbours,
             is_starting=self._is_starting,
             probe=probe,
-            cluster_status=ClusterStatus(status, neighbours, view, self._reactor),
+            cluster_status=self._status,
             direct=ServerMessages(self.direct.send_as_server, self.config.session.max_payload_bytes),
-            links=LinkPages(self.node_id, self.links.started_rooms, self.links.statistics, self.links.link_pairs),
-            admin=admin_access(self.config),
+            links=links,
+            admin=admin_access(self.config, WrongKeys(self._reactor, self.counters)),
+            api=self.api,
             metrics_page=self._metrics_of_all(),
             relay=self.relay.health(),
-            overlay=self.overlay.pages(self.node_id),
+            overlay=overlay,
+            console=self.console.open(shown, self.place, self._dispatcher),
         )
+
+    def _make_api(self) -> AdminApi:
+        nodes, reactor = self.cluster.nodes, self._reactor
+        self._local = LocalParts(self.node_id, self.registry, self.groups, self.rooms, nodes, reactor, self._end_soon)
+        directory = None if self.cluster.is_alone else self.cluster.directory
+        limit = self.config.session.max_payload_bytes
+        return make_admin_api(self._local, self.direct, directory, lambda: self._status.read(), limit)  # noqa: PLW0108
+
+    def _end_soon(self) -> None:
+        # Whoever asked for it gets an answer first.
+        self._reactor.callLater(END_SECONDS, self._reactor.stop)
 
     def metrics(self) -> CollectorRegistry:
         """Return what makes the metrics page of this process."""
@@ -391,6 +381,7 @@ class Node(Service):
             ("membership", self.cluster.membership),
             ("registration", self.cluster.registration),
             ("roaming", self.roaming),
+            ("admin", self.api),
         ):
             if part is not None:
                 yield PartCounts(name, part.statistics)
@@ -401,7 +392,17 @@ class Node(Service):
             __version__,
             self.counters,
             self.registry,
-            (self.groups, self.rooms, self.links, self.direct, self.relay, self.overlay, *self._cluster_counts()),
+            (
+                self.groups,
+                self.rooms,
+                self.links,
+                self.direct,
+                self.relay,
+                self.overlay,
+                self.webhooks,
+                self.console,
+                *self._cluster_counts(),
+            ),
             lambda: self._udp.reservation_count,
             self._lag,
             lambda: (self._udp.receive_buffer_bytes, self._udp.send_buffer_bytes),
@@ -411,9 +412,13 @@ class Node(Service):
 
     def _ready(self) -> None:
         if self.running:
-            self._is_ready = True
-            places = " ".join(f"{name}={address}" for name, address in self.places.addresses().items())
-            self._log.info("ready node={node_id} {places}", node_id=self.node_id, places=places)
+            self._say_places(self.places.addresses())
+
+    def _say_places(self, places: Mapping[str, str], is_ready: bool = True) -> None:
+        self._is_ready = is_ready
+        text = " ".join([f"node={self.node_id}", *(f"{name}={address}" for name, address in places.items())])
+        self._log.info("ready {text}", text=text)
+        self.when_ready.callback(text)
 
     def reload(self, config: Config) -> None:
         """Apply what of `config` can change while the node runs: keys, and limits of connections made from now on.
@@ -421,9 +426,12 @@ class Node(Service):
         :raises ConfigError: a key cannot be read; nothing was changed.
         """
         # Whose the IDs of peers are needs a restart.
-        authenticator = make_authenticator(msgspec.structs.replace(config, overlay=self.config.overlay))
+        users = make_authenticator(msgspec.structs.replace(config, overlay=self.config.overlay))
+        authenticator = self.console.guard(users)
         rules = connection_rules(config.session)
+        certificates = self.places.read_certificates()
         self.cluster.use(self.cluster.read_again(config))
+        self.places.use_certificates(certificates)
         same_mode = config.auth.mode == self.config.auth.mode
         if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
             self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")
@@ -458,10 +466,10 @@ class Node(Service):
         self.overlay.leave_bridge()
         await drain.start()
         await self.overlay.stop()
-        self.groups.stop()
-        self.rooms.stop()
-        self.links.stop()
-        self.direct.stop()
+        for component in (self.groups, self.rooms, self.links, self.direct):
+            component.stop()
+        self.console.stop()
+        await self.webhooks.stop()
         if self.roaming is not None:
             self.roaming.stop()
         await self.cluster.stop()

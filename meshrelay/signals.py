@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from meshrelay.config.schema import Config
 from meshrelay.errors import ConfigError
+from meshrelay.transport.service_manager import ServiceManager
 
 __all__ = ["SignalHandler", "handle_signals"]
 
@@ -28,12 +29,16 @@ class SignalHandler:
     """Turns signals into calls of the node, in turns of the reactor.
 
     :param read_config: reads the configuration again; may raise ConfigError.
+    :param manager: is told of reloads.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, node: Any, read_config: Callable[[], Config]) -> None:
+    def __init__(
+        self, reactor: Any, node: Any, read_config: Callable[[], Config], manager: ServiceManager | None = None
+    ) -> None:
         self._reactor = reactor
+        self._manager = manager or ServiceManager()
         self._node = node
         self._read_config = read_config
         self._is_stopping = False
@@ -43,6 +48,9 @@ class SignalHandler:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_soon)
         signal.signal(signal.SIGHUP, self._reload_soon)
+        self._manager.watch(self._reactor)
+        # Whatever stops the reactor: a signal, or a supervisor whose workers cannot start.
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._manager.stopping)
 
     def _stop_soon(self, number: int, _: object) -> None:
         self._reactor.callFromThread(self.stop, signal.Signals(number).name)
@@ -62,14 +70,24 @@ class SignalHandler:
 
     def reload(self) -> None:
         """Apply the configuration as it is now; a wrong one changes nothing."""
+        self._manager.reloading()
         try:
             self._node.reload(self._read_config())
         except ConfigError as error:
             for problem in error.problems:
                 self._log.error("SIGHUP: nothing changed: {problem}", problem=problem)
+        self._manager.ready()
 
 
-def handle_signals(reactor: Any, service: MultiService, read_config: Callable[[], Config]) -> None:
-    """Handle signals for the node in `service` from the moment the reactor runs."""
-    handler = SignalHandler(reactor, service.getServiceNamed("node"), read_config)
+def handle_signals(
+    reactor: Any, service: MultiService, read_config: Callable[[], Config], manager: ServiceManager | None = None
+) -> None:
+    """Handle signals for the node in `service` from the moment the reactor runs.
+
+    :param manager: who started the process; is told when the node is ready, reloads and stops.
+    """
+    manager = manager or ServiceManager()
+    node: Any = service.getServiceNamed("node")
+    handler = SignalHandler(reactor, node, read_config, manager)
     reactor.callWhenRunning(handler.install)
+    node.when_ready.addCallback(manager.ready)

@@ -56,13 +56,16 @@ def makeService(options: Options) -> IService:
 
         from meshrelay.garbage import freeze_start
         from meshrelay.signals import handle_signals
+        from meshrelay.transport.service_manager import manager_of_environment
         from meshrelay.workers.start import make_service_or_supervisor
 
+        # Before workers get the environment.
+        manager = manager_of_environment(os.environ, os.getpid())
         service = make_service_or_supervisor(config, reactor, plan_path, options.config_path, os.environ)
     except ConfigError as error:
         # SystemExit with a text prints it and ends with 1; a UsageError would print the usage as well.
         raise SystemExit(str(error)) from None
-    handle_signals(reactor, service, read)
+    handle_signals(reactor, service, read, manager)
     # Here and not in the node: it is about the whole process. By then the ports are open.
     reactor.callWhenRunning(freeze_start)
     return service

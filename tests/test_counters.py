@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.counters import NodeCounters, TransportCounters
+from meshrelay.counters import COMMAND_CLASSES, Durations, NodeCounters, TransportCounters
 
 
 class CounterTests(SynchronousTestCase):
@@ -17,7 +17,7 @@ class CounterTests(SynchronousTestCase):
         for transport in counters.transports.values():
             self.assertEqual({getattr(transport, name) for name in TransportCounters.__slots__}, {0})
         for name, value in vars(counters).items():
-            if name != "transports":
+            if name not in ("transports", "command_seconds"):
                 self.assertFalse(value, name)
 
     def test_apart(self) -> None:
@@ -32,3 +32,28 @@ class CounterTests(SynchronousTestCase):
     def test_unknown_label(self) -> None:
         """A transport nobody named has no counters: labels come from a fixed set."""
         self.assertRaises(KeyError, lambda: NodeCounters(("tcp",)).transports["quic"])
+
+
+class DurationsTests(SynchronousTestCase):
+    """How long something took."""
+
+    def test_buckets(self) -> None:
+        """Each bound has the count of all that took at most so long; the last one has them all."""
+        durations = Durations((0.1, 1.0))
+        for seconds in (0.05, 0.1, 0.5, 7.0):
+            durations.add(seconds)
+        self.assertEqual(durations.buckets(), [("0.1", 2.0), ("1.0", 3.0), ("+Inf", 4.0)])
+        self.assertAlmostEqual(durations.sum_seconds, 7.65)
+        self.assertEqual(durations.count, 4)
+
+    def test_clock_set_back(self) -> None:
+        """A clock that was set back gives 0 and no negative sum."""
+        durations = Durations((0.1,))
+        durations.add(-5.0)
+        self.assertEqual((durations.buckets(), durations.sum_seconds), ([("0.1", 1.0), ("+Inf", 1.0)], 0.0))
+
+    def test_classes(self) -> None:
+        """Each class of commands has its own from the start."""
+        counters = NodeCounters()
+        self.assertEqual(tuple(counters.command_seconds), COMMAND_CLASSES)
+        self.assertEqual([each.count for each in counters.command_seconds.values()], [0] * len(COMMAND_CLASSES))

@@ -33,7 +33,8 @@ _TWISTED_NAMES = """
     loseWriteConnection startService stopService makeService parseOptions postOptions optParameters optFlags
     startedConnecting clientConnectionLost clientConnectionFailed getChild getChildWithDefault callLater logPrefix
     doRead startReading stopReading
-    gotLength processingFailed resetTimeout resolveHostName resolutionBegan addressResolved resolutionComplete
+    serverConnectionForTLS gotLength processingFailed resetTimeout
+    resolveHostName resolutionBegan addressResolved resolutionComplete
 """
 _AUTOBAHN_NAMES = """
     onConnect onConnecting onOpen onMessage onMessageBegin onMessageFrameBegin onMessageFrameData onMessageFrameEnd

@@ -16,6 +16,7 @@ from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.errors import ConfigError, ConfigProblem
 from meshrelay.service import make_service
 from meshrelay.signals import handle_signals
+from meshrelay.transport.service_manager import ServiceManager
 
 
 class SignalReactor(MemoryReactorClock):
@@ -149,3 +150,50 @@ class SignalTests(SynchronousTestCase):
             self.assertIn(f"SIGHUP: nothing changed: {problem}", log)
         self.send(signal.SIGHUP)
         self.assertEqual(self.node.reception.rules.heartbeat_seconds, 7.0)
+
+
+class RecordingManager(ServiceManager):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def ready(self, places: str = "") -> None:
+        """See `ServiceManager`."""
+        self.told.append(f"ready {places}".strip())
+
+    def reloading(self) -> None:
+        """See `ServiceManager`."""
+        self.told.append("reloading")
+
+    def stopping(self) -> None:
+        """See `ServiceManager`."""
+        self.told.append("stopping")
+
+
+class ManagerTests(SynchronousTestCase):
+    """What the one who started the process is told."""
+
+    def test_life(self) -> None:
+        """Ready with the ready line, reloading and ready at SIGHUP even when the file is wrong, then stopping."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
+        reactor = SignalReactor()
+        top = make_service(Config(), reactor)
+        manager = RecordingManager()
+
+        def read() -> Config:
+            raise ConfigError([ConfigProblem("node.id", "is wrong")])
+
+        handle_signals(reactor, top, read, manager)
+        for function, arguments, named in reactor.whenRunningHooks:
+            function(*arguments, **named)
+        node: Any = top.getServiceNamed("node")
+        node.when_ready.callback("node=n1 tcp=127.0.0.1:7200")
+        signal.raise_signal(signal.SIGHUP)
+        reactor.turn()
+        for function, arguments, named in reactor.triggers["before"]["shutdown"]:
+            function(*arguments, **named)
+        self.assertEqual(manager.told, ["ready node=n1 tcp=127.0.0.1:7200", "reloading", "ready", "stopping"])

@@ -169,7 +169,12 @@ class Rooms(PlaceHooks):
         """Give a session that came from another node its places in rooms; fires when that is done, never fails."""
         return Deferred.fromCoroutine(self._edge.adopt(session, room_ids))
 
-    # What other components ask.
+    # What others ask.
+
+    @property
+    def table(self) -> RoomTable:
+        """The rooms of this node, for those who look at them and change nothing."""
+        return self._table
 
     def watch(self, watcher: RoomWatcher) -> None:
         """Tell `watcher` what becomes of members of the rooms of this node."""

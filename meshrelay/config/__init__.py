@@ -7,6 +7,7 @@
                               +------ every problem, at once --+-> ConfigError
 
 ``schema``      one frozen struct for each section, and the only place of defaults
+``history``     which groups keep their messages
 ``describing``  words and bounds of a key, as ``schema`` writes them
 ``keys``        what ``schema`` says about each key, for programs: type, range, meaning of zero
 ``values``      raw TOML or text of the environment -> value, or a problem that names the key and the limit

@@ -24,6 +24,10 @@ STREAM_KEYS = ("listen.tcp", "listen.websocket", "listen.http", "mesh.listen", "
 UDP_KEYS = ("listen.udp", "relay.quic")
 
 
+#: What keeps messages of groups carries them in pieces of this size.
+_LARGEST_KEPT = 256 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     #: The keys that it reads.
@@ -56,6 +60,7 @@ def check_config(config: Config, wrong: frozenset[str]) -> list[ConfigProblem]:
     rules.append(_Rule(("overlay.dial_networks",), _check_overlay_networks))
     rules.append(_Rule(("overlay.webrtc_addresses",), _check_overlay_addresses))
     rules.append(_Rule(("group.static_groups",), lambda config: check_static_groups(config.group)))
+    rules.append(_Rule(("group.history", "session.max_payload_bytes"), _check_history))
     for rule in rules:
         if wrong.isdisjoint(rule.keys):
             problems.extend(rule.check(config))
@@ -159,6 +164,12 @@ def _check_overlay_addresses(config: Config) -> Iterator[ConfigProblem]:
             ip_address(text)
         except ValueError as error:
             yield ConfigProblem(f"overlay.webrtc_addresses[{index}]", f"is no address: {error}")
+
+
+def _check_history(config: Config) -> Iterator[ConfigProblem]:
+    if config.group.history and config.session.max_payload_bytes > _LARGEST_KEPT:
+        problem = f"can keep messages of at most {_LARGEST_KEPT} bytes: lower session.max_payload_bytes"
+        yield ConfigProblem("group.history", problem)
 
 
 def check_static_groups(config: GroupConfig) -> Iterator[ConfigProblem]:

@@ -15,7 +15,9 @@ import msgspec
 
 from meshrelay.config.describing import describe as _key
 from meshrelay.config.describing import describe_made_file as _made_file
+from meshrelay.config.history import GroupHistory
 from meshrelay.config.listening import LISTEN_FORMS, UDP_FORM
+from meshrelay.config.webhooks import WebhooksConfig
 
 __all__ = [
     "GROUP_ID_LENGTH",
@@ -268,6 +270,21 @@ class GroupConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_groups_per_user: Annotated[
         int, _key("groups that one user may be in; a list of them must fit one frame", ge=1, le=1_000_000)
     ] = 1000
+    history: Annotated[
+        tuple[GroupHistory, ...],
+        _key('groups that keep messages: [{ pattern = "*", history_size = 100 }], the same on all nodes', empty="none"),
+    ] = ()
+    history_bytes: Annotated[
+        int,
+        _key(
+            "memory for the messages of all groups, without Redis; no group takes over an eighth",
+            ge=1 << 16,
+            le=1 << 40,
+        ),
+    ] = 67_108_864
+    presence_max_members: Annotated[
+        int, _key("members up to which a group tells who is there; a larger one says how many", ge=0, le=100_000)
+    ] = 1000
     expose_commands: Annotated[bool, _key("false: clients cannot use the group commands, only the application")] = True
 
 
@@ -468,4 +485,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     relay: RelayConfig = msgspec.field(default_factory=RelayConfig)
     overlay: OverlayConfig = msgspec.field(default_factory=OverlayConfig)
     http: HttpConfig = msgspec.field(default_factory=HttpConfig)
+    webhooks: WebhooksConfig = msgspec.field(default_factory=WebhooksConfig)
     app: AppConfig = msgspec.field(default_factory=AppConfig)

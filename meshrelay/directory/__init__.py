@@ -16,6 +16,7 @@ redis_url     text of the configuration -> where Redis is
 redis_dial    a connection to the master, found through Sentinel or named, signed in
 redis_link    one such connection kept up: deadlines, backoff, a bounded number of calls in flight
 redis_script  the Lua scripts that run inside Redis, and what their answers mean
+history       `HistoryStore`: what keeps the messages of groups; the one in memory, and redis_history
 ============  ==========================================================================================
 
 ::

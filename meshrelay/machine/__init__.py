@@ -20,6 +20,7 @@ hole_punch          the way to one peer through NATs; peer_path checks one
 nat_kind            how our NAT chooses ports; port_prediction which ones to try
 unordered           reliable messages as they come
 tree                who tells whom, where many nodes are to be told
+message_logs        histories of groups in memory: offsets, epochs, bounds
 backoff             how long to wait before the next try
 token_bucket        how many commands a session may give
 ==================  ==================================================================================

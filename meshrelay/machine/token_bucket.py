@@ -32,6 +32,11 @@ class TokenBucket:
             return 0.0
         return (1.0 - self._tokens) / self._rate_per_second
 
+    def peek(self, now: float) -> float:
+        """Return the seconds until there is a token, 0.0 = there is one. Nothing is taken."""
+        tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate_per_second)
+        return 0.0 if tokens >= 1.0 else (1.0 - tokens) / self._rate_per_second
+
     def take_up_to(self, count: int, now: float) -> int:
         """Take `count` tokens, or as many as there are.
 

@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from meshrelay.counters import Durations
 from meshrelay.errors import LocalProtocolError
 from meshrelay.machine.backoff import Backoff
 from meshrelay.mesh.batches import BatchReceiver, BatchSender
@@ -98,6 +99,8 @@ class NodeLink:
     :ivar incarnation: of the other node, when it was last here; None = it never was.
     :ivar is_announced: the observer knows it as up.
     :ivar refused: why its last strand ended, if one of the two ended it on purpose.
+    :ivar delivery_seconds: from a message's way into the queue to the other node's word that it has it; one message at
+        a time is watched, because the clock is too slow to read it for each.
     """
 
     _log = Logger()
@@ -131,6 +134,11 @@ class NodeLink:
         self.attempt: Strand | None = None
         self._is_flush_due = False
         self._is_overflow_told = False
+        self.delivery_seconds = Durations()
+        #: When the message that is watched came; None = none is.
+        self._watched_since: float | None = None
+        #: The batch that it is in; 0 = it waits.
+        self._watched_batch = 0
         self._rarely = Rarely(clock)
 
     def _move(self, happened: LinkInput) -> None:
@@ -225,6 +233,8 @@ class NodeLink:
             self.attempt = None
         if self._dialing is not None:
             self._dialing.cancel()
+        # Batches may be numbered anew.
+        self._watched_since = None
         before, self.strand = self.strand, strand
         self.up_count += 1
         return before
@@ -252,6 +262,9 @@ class NodeLink:
         is_taken = self.sender.push(kind, payload, is_reliable)
         if self.sender.dropped_messages != dropped:
             self._tell_overflow()
+        if self._watched_since is None and is_taken:
+            self._watched_since = self._clock.seconds()
+            self._watched_batch = 0
         self._flush_at_end()
         return is_taken
 
@@ -280,6 +293,9 @@ class NodeLink:
             self.strand.send_batch(data)
         if self.sender.queued_messages == 0:
             self._is_overflow_told = False
+            # Whatever waited is in a batch now, the message that is watched too.
+            if self._watched_batch == 0:
+                self._watched_batch = self.sender.last_number
 
     def acknowledged(self, number: int) -> None:
         """The other node has all batches up to `number`.
@@ -287,6 +303,9 @@ class NodeLink:
         :raises RemoteProtocolError: there is no such batch.
         """
         self.sender.acknowledge(number)
+        if self._watched_since is not None and 0 < self._watched_batch <= number:
+            self.delivery_seconds.add(self._clock.seconds() - self._watched_since)
+            self._watched_since = None
         self._flush_at_end()
 
     def call(self, name: str, payload: bytes) -> Deferred[bytes]:

@@ -20,13 +20,24 @@ from meshrelay.errors import CommandError, InternalError, TimedOut, UnknownComma
 from meshrelay.interfaces import IDownlink
 from meshrelay.model import Status
 from meshrelay.session.session import Session
-from meshrelay.wire.commands import encode_error
+from meshrelay.wire.commands import BUILT_IN_VER, encode_error
 from meshrelay.wire.frame import Frame, FrameRun, run_of_one
 
-__all__ = ["Dispatcher", "answer_error"]
+__all__ = ["SAMPLE_EVERY", "Dispatcher", "answer_error", "command_class"]
 
 _RELIABLE = 1
 _OK = Status.OK.value
+
+#: One command, or run of commands, of so many is timed: reading the clock for each would cost as much as the rest.
+SAMPLE_EVERY = 16
+
+#: Numbers of ver 1, by tens.
+_CLASSES = {10: "room", 11: "group", 12: "direct", 13: "link"}
+
+
+def command_class(ver: int, cmd: int) -> str:
+    """What a command is counted as, by its number: one of `meshrelay.counters.COMMAND_CLASSES`."""
+    return _CLASSES.get(cmd // 10, "other") if ver == BUILT_IN_VER else "application"
 
 
 def answer_error(session: Session, frame: Frame, error: CommandError, counters: NodeCounters) -> None:
@@ -73,6 +84,7 @@ class Dispatcher:
         self.counters = counters
         self._table: dict[tuple[int, int], Command] = {}
         self._pipelined: dict[tuple[int, int], PipelinedCommand] = {}
+        self._until_sample = SAMPLE_EVERY
 
     def register(self, commands: Mapping[tuple[int, int], Command]) -> None:
         """Add `commands`.
@@ -97,6 +109,19 @@ class Dispatcher:
 
     def dispatch_run(self, session: Session, command: PipelinedCommand, run: FrameRun) -> None:
         """Run a pipelined command for frames that came together. Each is answered, now or later."""
+        self._until_sample -= 1
+        if self._until_sample:
+            self._run_pipelined(session, command, run)
+            return
+        self._until_sample = SAMPLE_EVERY
+        started = self._clock.seconds()
+        self._run_pipelined(session, command, run)
+        self._sampled(command.ver, command.cmd, started)
+
+    def _sampled(self, ver: int, cmd: int, started: float) -> None:
+        self.counters.command_seconds[command_class(ver, cmd)].add(self._clock.seconds() - started)
+
+    def _run_pipelined(self, session: Session, command: PipelinedCommand, run: FrameRun) -> None:
         self.counters.commands += len(run.payloads)
         answers = _Answers(session, session.link, command.ver, command.cmd, self)
         try:
@@ -111,12 +136,15 @@ class Dispatcher:
 
         :returns: None when it is answered; otherwise a Deferred that fires with None, never a failure, when it is.
         """
+        self._until_sample -= 1
+        if not self._until_sample:
+            return self._dispatch_sample(session, frame)
         try:
             command = self._table.get((frame.ver, frame.cmd))
             if command is None:
                 raise UnknownCommand(f"unknown command ver {frame.ver} cmd {frame.cmd}")
             if type(command) is PipelinedCommand and not command.has_hooks:
-                self.dispatch_run(session, command, run_of_one(frame))
+                self._run_pipelined(session, command, run_of_one(frame))
                 return None
             self.counters.commands += 1
             result = command.start(session, frame.payload, bool(frame.status & _RELIABLE))
@@ -130,6 +158,16 @@ class Dispatcher:
             session.reply(frame.request_id, _OK, frame.ver, frame.cmd, result)
             return None
         return self._when_done(session, frame, result)
+
+    def _dispatch_sample(self, session: Session, frame: Frame) -> Deferred[None] | None:
+        # One more, because `dispatch` counts this one again.
+        self._until_sample = SAMPLE_EVERY + 1
+        started = self._clock.seconds()
+        done = self.dispatch(session, frame)
+        if done is not None:
+            return done.addCallback(lambda _: self._sampled(frame.ver, frame.cmd, started))
+        self._sampled(frame.ver, frame.cmd, started)
+        return None
 
     def _when_done(self, session: Session, frame: Frame, result: Deferred[bytes]) -> Deferred[None] | None:
         if not result.called:

@@ -169,6 +169,7 @@ class SessionRegistry:
         return SignIn(session, False, False, [])
 
     def _add(self, session: Session) -> None:
+        session.since = self._alarms.now()
         self._by_user[session.user.user_id] = session
         self._by_sid[session.user.sid] = session
 

@@ -40,6 +40,7 @@ class Session:
         "is_over",
         "latency_seconds",
         "link",
+        "since",
         "user",
     )
 
@@ -48,6 +49,8 @@ class Session:
         self.connection: IConnection | None = None
         self.link: IDownlink | None = None
         self.latency_seconds: float | None = None
+        #: When the session began on this node, in seconds of its clock; set by the registry.
+        self.since = 0.0
         self.has_acks = acks
         self.is_over = False
         self._replay_limit_bytes = replay_limit_bytes

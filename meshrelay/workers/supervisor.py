@@ -106,12 +106,10 @@ class Supervisor(Node):
     def _say_ready(self, places: Mapping[str, str]) -> None:
         if self._is_stopping:
             return
-        self._is_ready = self.pool.ready_count > 0
         shown = {**places, **self.places.addresses()}
         # Where only processes of this supervisor link to.
         shown.pop("mesh", None)
-        text = " ".join(f"{name}={address}" for name, address in shown.items())
-        self._log.info("ready node={node_id} {places}", node_id=self.node_id, places=text)
+        self._say_places(shown, is_ready=self.pool.ready_count > 0)
 
     def serving_changed(self, is_serving: bool) -> None:
         """See `SupervisorOfPool`."""

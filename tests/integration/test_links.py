@@ -163,7 +163,7 @@ class LinkTests(TestCase):
             self.assertEqual({pair["state"] for pair in page["pairs"] if pair["user"] == "bob"}, expected)
         self.assertEqual([len(node.get("/links")[1]["rooms"]) for node in self.nodes], [0, 1])
         self.assertEqual(self.nodes[1].get("/links/" + "x" * 52)[0], 404)
-        self.assertEqual(self.nodes[1].metric("meshrelay_peer_link_starts"), 1)
+        self.assertEqual(self.nodes[1].metric("meshrelay_peer_link_starts_total"), 1)
 
     def reported(self, client: TcpClient) -> set[str]:
         """How bob reaches others, as a node tells it."""

@@ -174,3 +174,34 @@ class FlowTests(SynchronousTestCase):
         self.mesh.run(1)
         self.assertEqual(set(self.link.statistics()), keys)
         self.assertEqual(self.mesh.nodes["b"].link("a").statistics()["received_messages"], 1)
+
+
+class DeliveryTests(SynchronousTestCase):
+    """How long messages take to the other node, for the metrics page."""
+
+    def setUp(self) -> None:
+        """Two linked nodes, a hundredth of a second apart."""
+        self.mesh = MemoryMesh()
+        self.mesh.add_node("a")
+        self.mesh.add_node("b")
+        self.link = self.mesh.keep("a", "b")
+        self.mesh.run(1.0)
+
+    def test_one_at_a_time(self) -> None:
+        """Of all messages on their way one is timed, from the queue to the other node's word that it has it."""
+        for _ in range(5):
+            self.link.send(1, b"x")
+        self.mesh.run(1.0)
+        durations = self.link.delivery_seconds
+        self.assertEqual(durations.count, 1)
+        self.assertTrue(0.001 < durations.sum_seconds < 0.1, durations.sum_seconds)
+        self.link.send(1, b"y")
+        self.mesh.run(1.0)
+        self.assertEqual(durations.count, 2)
+
+    def test_lost_connection(self) -> None:
+        """What a broken connection holds up is not timed: the link was down, not slow."""
+        self.mesh.kill("b")
+        self.link.send(1, b"x")
+        self.mesh.run(10.0)
+        self.assertEqual(self.link.delivery_seconds.count, 0)

@@ -9,11 +9,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.components.hooks import Command, CommandRun
-from meshrelay.counters import NodeCounters
+from meshrelay.counters import COMMAND_CLASSES, NodeCounters
 from meshrelay.errors import AlreadyMember, CommandError, ErrorCode, InternalError, RemoteTimeout
 from meshrelay.interfaces import ISession
 from meshrelay.model import Status, User
-from meshrelay.session.dispatch import Dispatcher, answer_error
+from meshrelay.session.dispatch import SAMPLE_EVERY, Dispatcher, answer_error, command_class
 from meshrelay.testing.builders import make_session
 from meshrelay.testing.link import MemoryConnection, MemoryLink
 from meshrelay.wire.commands import decode_error
@@ -213,3 +213,42 @@ class ErrorTableTests(DispatchTestCase):
         """However long the text of an error is, its answer fits the smallest limit that a client may have."""
         answer_error(self.session, Frame(2, 0, 1, 5, b""), InternalError("x" * 100_000), self.counters)
         self.assertLessEqual(len(self.link.received[0].payload), 65_536)
+
+
+class SampleTests(DispatchTestCase):
+    """How long commands take, for the metrics page."""
+
+    def test_one_in_sixteen(self) -> None:
+        """Every sixteenth command is timed, from its frame to its answer."""
+
+        def run(session: ISession, payload: bytes, reliable: bool) -> bytes:
+            self.clock.advance(0.25)
+            return b""
+
+        self.register(run)
+        for _ in range(2 * SAMPLE_EVERY + 1):
+            self.call()
+        durations = self.counters.command_seconds["application"]
+        self.assertEqual((durations.count, durations.sum_seconds), (2, 0.5))
+
+    def test_waiting(self) -> None:
+        """A command that waits is timed until its answer, and other classes stay at 0."""
+        result: Deferred[bytes] = Deferred()
+        self.register(lambda session, payload, reliable: result)
+        for _ in range(SAMPLE_EVERY - 1):
+            self.call(cmd=99)
+        done = self.call()
+        assert done is not None
+        self.clock.advance(3.0)
+        result.callback(b"late")
+        self.assertIsNone(self.successResultOf(done))
+        counts = {name: each.count for name, each in self.counters.command_seconds.items() if each.count}
+        self.assertEqual(counts, {"application": 1})
+        self.assertEqual(self.counters.command_seconds["application"].sum_seconds, 3.0)
+
+    def test_classes(self) -> None:
+        """The class of a command comes from its number, and there is no other class, whatever the number."""
+        found = {command_class(ver, cmd) for ver in range(256) for cmd in range(256)}
+        self.assertEqual(found, set(COMMAND_CLASSES))
+        wanted = {100: "room", 113: "group", 120: "direct", 134: "link", 199: "other"}
+        self.assertEqual({cmd: command_class(1, cmd) for cmd in wanted}, wanted)
