@@ -1,4 +1,4 @@
-"""Recovery is exact whatever happens, over many seeds. MESHRELAY_SEEDS says how many; each is a story of its own."""
+"""Recovery is exact whatever happens, over many seeds. MESHRELAY_STORIES says how many; each is a story of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.components.log_kit import World
 
-SEEDS = int(os.environ.get("MESHRELAY_SEEDS", "4"))
+SEEDS = int(os.environ.get("MESHRELAY_STORIES", "4"))
 
 
 class SeedTests(SynchronousTestCase):

@@ -1,6 +1,6 @@
 """Groups with history on real daemons: clients that lose their connections and their nodes, and miss nothing.
 
-MESHRELAY_SEEDS says how many stories are told; each is one of its own.
+MESHRELAY_NODE_STORIES says how many stories are told; each is one of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.integration.test_directory_redis import MISSING, RedisProcess
 
 reactor: Any = global_reactor
 
-SEEDS = int(os.environ.get("MESHRELAY_SEEDS", "1"))
+SEEDS = int(os.environ.get("MESHRELAY_NODE_STORIES", "1"))
 
 #: By then all have come back, whatever happened to their nodes.
 BACK_SECONDS = 30.0
