@@ -1,6 +1,6 @@
 """The overlay: fifty peers, ours and those of the npm package peer-relay, together and each alone; memory of a hub.
 
-``python -m benchmarks.overlay``; about six minutes. Needs Node, and once npm's registry. Writes the figures to
+``python -m benchmarks.overlay``; about twelve minutes. Needs Node, and once npm's registry. Writes the figures to
 results/overlay.json and the tables into README.md.
 
 All peers of a kind are in one process, so that two kinds have a processor each. Each peer listens on 127.0.0.1. Where
