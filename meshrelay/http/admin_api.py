@@ -34,7 +34,7 @@ from meshrelay.http.admin_openapi import openapi_text
 from meshrelay.http.admin_problems import Problem, problem_of
 from meshrelay.http.admin_repeats import Repeats, fingerprint_of
 from meshrelay.http.admin_routes import Route, methods_of, route_of
-from meshrelay.http.headers import single_header
+from meshrelay.http.headers import is_of_another_site, single_header
 from meshrelay.http.page import JSON_TYPE, Answer, Page, json_answer
 
 __all__ = ["AdminApi", "AdminApiPage", "make_admin_api"]
@@ -124,7 +124,7 @@ class AdminApiPage(Page):
         if refusal is not None:
             return refusal
         try:
-            self._check_source(request)
+            _check_source(request)
             is_json = _content_type(request) == JSON_TYPE
             limit = self._api.body_limit if is_json else self._api.actions.max_payload_bytes
             if length is None:
@@ -176,7 +176,7 @@ class AdminApiPage(Page):
         route, variables = found
         body: object = None
         if route.method != "GET":
-            self._check_source(request)
+            _check_source(request)
         content = b""
         if route.method == "POST":
             content = request.content.read() if request.content is not None else b""
@@ -231,18 +231,14 @@ class AdminApiPage(Page):
         text = msgspec.json.decode(refusal.body)["error"]
         return json_answer(refusal.status, {"error": text, "code": _ACCESS_CODES[refusal.status]}, refusal.headers)
 
-    def _check_source(self, request: Request) -> None:
-        """Whether no page of another site sends this.
 
-        :raises Problem: one does.
-        """
-        site = single_header(request, "Sec-Fetch-Site") or "none"
-        origin = single_header(request, "Origin")
-        has_origin = request.requestHeaders.hasHeader("Origin")
-        own = (single_header(request, "Host") or "").lower()
-        is_own = not has_origin or (origin is not None and origin.lower() in (f"http://{own}", f"https://{own}"))
-        if site not in ("same-origin", "none") or not is_own:
-            raise Problem("cross_site", "web pages of other sites may not do this", "Origin")
+def _check_source(request: Request) -> None:
+    """Refuse what a page of another site sends.
+
+    :raises Problem: one does.
+    """
+    if is_of_another_site(request):
+        raise Problem("cross_site", "web pages of other sites may not do this", "Origin")
 
 
 class _Below(Page):

@@ -30,7 +30,7 @@ from meshrelay.http.console_history import History
 from meshrelay.http.console_rates import GroupRates
 from meshrelay.http.console_state import ConsoleView, StateSources
 from meshrelay.http.console_tickets import TICKET_SECONDS, Tickets
-from meshrelay.http.headers import asked_host, host_header, single_header
+from meshrelay.http.headers import asked_host, host_header, is_of_another_site
 from meshrelay.http.page import JSON_TYPE, Answer, Branch, Page, error_answer, json_answer
 from meshrelay.transport.stream_link import shown_address
 
@@ -154,7 +154,7 @@ class _OperatorPage(Page):
             return refusal
         if request.postpath:
             return error_answer(http.NOT_FOUND, "no such page")
-        if _is_of_another_site(request):
+        if is_of_another_site(request):
             return error_answer(http.FORBIDDEN, "web pages of other sites may not do this")
         return None
 
@@ -183,15 +183,6 @@ class StatePage(_OperatorPage):
         """See `Page.answer`."""
         refusal = self.refusal(request)
         return refusal if refusal is not None else Answer(http.OK, self._console.feed.read(), JSON_TYPE)
-
-
-def _is_of_another_site(request: Request) -> bool:
-    origin = single_header(request, "Origin")
-    own = (single_header(request, "Host") or "").lower()
-    is_own = origin.lower() in (f"http://{own}", f"https://{own}") if origin is not None else True
-    if origin is None and request.requestHeaders.hasHeader("Origin"):
-        is_own = False
-    return not is_own or (single_header(request, "Sec-Fetch-Site") or "none") not in ("same-origin", "none")
 
 
 def add_console(root: Resource, admin: Resource, console: Console, access: AdminAccess) -> None:

@@ -9,7 +9,7 @@ import re
 
 from twisted.web.server import Request
 
-__all__ = ["asked_host", "bearer_token", "host_header", "single_header"]
+__all__ = ["asked_host", "bearer_token", "host_header", "is_of_another_site", "single_header"]
 
 _HOST_HEADER = re.compile(r"\[?(?P<host>[^\s/@\[\]]{1,253}?)\]?(:\d{1,5})?")
 
@@ -42,3 +42,17 @@ def asked_host(request: Request) -> str:
     host: str = getattr(request.getHost(), "host", "")
     # A Unix socket has no address that a client could use; what it calls us it has reached.
     return host or host_header(request) or "localhost"
+
+
+def is_of_another_site(request: Request) -> bool:
+    """Whether a web page of another site sends this, as browsers say (``Origin``, Fetch Metadata ``Sec-Fetch-Site``).
+
+    Programs that are no browsers say neither, and are of no site.
+    """
+    site = single_header(request, "Sec-Fetch-Site") or "none"
+    origin = single_header(request, "Origin")
+    own = (single_header(request, "Host") or "").lower()
+    # One that is doubled, or no text, is nobody's.
+    has_origin = request.requestHeaders.hasHeader("Origin")
+    is_own = not has_origin or (origin is not None and origin.lower() in (f"http://{own}", f"https://{own}"))
+    return site not in ("same-origin", "none") or not is_own

@@ -9,12 +9,13 @@ from twisted.internet.interfaces import IAddress
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
-from meshrelay.http.headers import asked_host, bearer_token, host_header, single_header
+from meshrelay.http.headers import asked_host, bearer_token, host_header, is_of_another_site, single_header
 
 
 class _Request:
     def __init__(self, address: IAddress | None = None, **headers: list[bytes]) -> None:
-        self.requestHeaders = Headers({name.encode("ascii"): values for name, values in headers.items()})
+        named = {name.replace("_", "-").encode("ascii"): values for name, values in headers.items()}
+        self.requestHeaders = Headers(named)
         self._address = address
 
     def getHost(self) -> IAddress | None:
@@ -70,3 +71,31 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(asked_host(_request(port, Host=[b"evil.example"])), "192.0.2.1")
         self.assertEqual(asked_host(_request(unix, Host=[b"relay.example"])), "relay.example")
         self.assertEqual(asked_host(_request(unix)), "localhost")
+
+
+class SiteTests(SynchronousTestCase):
+    """Pages of other sites."""
+
+    def test_own(self) -> None:
+        """A program that says nothing, and a page of this host in either scheme, are of no other site."""
+        own: list[dict[str, list[bytes]]] = [
+            {},
+            {"Sec_Fetch_Site": [b"none"]},
+            {"Sec_Fetch_Site": [b"same-origin"], "Origin": [b"http://Relay:7000"]},
+            {"Origin": [b"https://relay:7000"]},
+        ]
+        for headers in own:
+            self.assertFalse(is_of_another_site(_request(None, Host=[b"relay:7000"], **headers)), headers)
+
+    def test_other(self) -> None:
+        """One word against it is enough; an Origin that is doubled, no text or null is nobody's own."""
+        other: list[dict[str, list[bytes]]] = [
+            {"Sec_Fetch_Site": [b"cross-site"]},
+            {"Sec_Fetch_Site": [b"same-site"], "Origin": [b"http://relay:7000"]},
+            {"Sec_Fetch_Site": [b"same-origin"], "Origin": [b"http://relay:7001"]},
+            {"Origin": [b"null"]},
+            {"Origin": [b"\xff"]},
+            {"Origin": [b"http://relay:7000", b"http://relay:7000"]},
+        ]
+        for headers in other:
+            self.assertTrue(is_of_another_site(_request(None, Host=[b"relay:7000"], **headers)), headers)
