@@ -24,12 +24,12 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
 from meshrelay.cli.ca import init_authority, issue_certificate
+from tests.interop.driven_program import DrivenProgram
 
 __all__ = [
     "Certificates",
@@ -51,7 +51,6 @@ GO_VERSION = (1, 25)
 #: Half a minute on two cores with nothing in Go's caches, half a second with everything there.
 BUILD_SECONDS = 900.0
 START_SECONDS = 20.0
-STOP_SECONDS = 20.0
 #: NetBird gives an absent peer 30 s.
 ANSWER_SECONDS = 45.0
 EVENT_SECONDS = 20.0
@@ -183,97 +182,29 @@ def make_certificates(directory: Path) -> Certificates:
     return Certificates(directory / "ca.pem", directory / "relay.pem", directory / "relay.key")
 
 
-class _Process:
-    """A program that runs from ``with`` to its end, which expects a clean exit.
+class _Process(DrivenProgram):
+    """One of the two programs.
 
     :param command: the program and its options.
     :param environ: what it finds in its environment beside the usual.
     """
 
     def __init__(self, command: list[str], environ: dict[str, str]) -> None:
+        super().__init__("netbird")
         self._command = command
         self._environ = {**_environ(), **environ}
-        self._directory = tempfile.TemporaryDirectory(prefix="netbird-")
-        self._log_path = Path(self._directory.name) / "log"
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._killed = False
-        self.process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Self:
-        with self._log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self._environ,
-            )
-        self._reader.start()
-        try:
-            self._started()
-        except BaseException as error:
-            self.kill()
-            self.__exit__(type(error), error, None)
-            raise
-        return self
+    def _spawn(self) -> subprocess.Popen[str]:
+        return self._popen(self._command, self._environ)
 
-    def _started(self) -> None:
-        """Wait until it can be used."""
+    def _line_came(self, line: str) -> None:
+        self._take(line.strip())
 
-    def _read(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._take(line.strip())
+    def _output_ended(self) -> None:
         self._take(_END)
 
     def _take(self, line: str | None) -> None:
         raise NotImplementedError
-
-    @property
-    def log(self) -> str:
-        """What NetBird has logged so far."""
-        return self._log_path.read_text(errors="replace")
-
-    def stop(self) -> int:
-        """End the program in the ordinary way, which takes leave of everybody, and return its exit status."""
-        assert self.process is not None
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End the program at once: its connections break off."""
-        assert self.process is not None
-        self._killed = True
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            if self.process.poll() is None:
-                self.stop()
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-        finally:
-            self._reader.join(STOP_SECONDS)
-            # Closing flushes, and a killed program takes nothing more.
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
-            self.process.stdout.close()
-            log = self.log
-            self._directory.cleanup()
-        if error is None and not self._killed:
-            assert self.process.returncode == 0, f"{self._command} ended with {self.process.returncode}:\n{log}"
 
 
 class NetBirdServer(_Process):

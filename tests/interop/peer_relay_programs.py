@@ -26,12 +26,12 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
 from tests.integration.nat_lab import Namespace
+from tests.interop.driven_program import DrivenProgram
 
 __all__ = ["JsPeers", "OwnPeers", "Peer", "PeerProcess", "Refused", "install_packages", "missing_reason", "packages"]
 
@@ -42,7 +42,6 @@ NODE_VERSION = 18
 
 INSTALL_SECONDS = 300.0
 START_SECONDS = 20.0
-STOP_SECONDS = 20.0
 ANSWER_SECONDS = 20.0
 #: Longest wait for what must come.
 EVENT_SECONDS = 10.0
@@ -125,7 +124,7 @@ def packages() -> Path:
     return install_packages(_cache_directory())
 
 
-class PeerProcess:
+class PeerProcess(DrivenProgram):
     """A program that hosts peers, from ``with`` to its end, which expects a clean exit and no crash.
 
     :param namespace: the network to run it in; None: the machine's.
@@ -137,71 +136,45 @@ class PeerProcess:
     kind = ""
 
     def __init__(self, namespace: Namespace | None = None, *, may_crash: bool = False) -> None:
+        super().__init__("peer-relay")
         self.crashes: list[str] = []
         self.peers: list[Peer] = []
         self._namespace = namespace
         self._may_crash = may_crash
-        self._directory = tempfile.TemporaryDirectory(prefix="peer-relay-")
-        self._log_path = Path(self._directory.name) / "log"
         self._changed = threading.Condition()
         self._events: list[dict[str, Any]] = []
         self._answers: dict[int, dict[str, Any]] = {}
         self._asked = 0
         self._has_ended = False
-        self._killed = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self.process: subprocess.Popen[str] | None = None
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
         """The program, and what it finds in its environment beside the usual."""
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
+    def _spawn(self) -> subprocess.Popen[str]:
         command, environ = self._command()
-        run: Callable[..., subprocess.Popen[str]] = self._run
-        self.process = run(command, environ) if self._namespace is None else self._namespace.call(run, command, environ)
-        self._reader.start()
-        try:
-            self.wait_event("ready", lambda event: True, START_SECONDS)
-        except BaseException as error:
-            self.kill()
-            self.__exit__(type(error), error, None)
-            raise
-        return self
+        run: Callable[..., subprocess.Popen[str]] = self._popen
+        arguments = (command, {**os.environ, **environ}, ROOT)
+        return run(*arguments) if self._namespace is None else self._namespace.call(run, *arguments)
 
-    def _run(self, command: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
-        with self._log_path.open("wb") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=ROOT,
-                env={**os.environ, **environ},
-            )
+    def _started(self) -> None:
+        self.wait_event("ready", lambda event: True, START_SECONDS)
 
-    def _read(self) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said = json.loads(line)
-            with self._changed:
-                if "answer" in said:
-                    self._answers[said["answer"]] = said
-                else:
-                    if said["event"] == "crashed":
-                        self.crashes.append(said["error"])
-                    self._events.append(said)
-                self._changed.notify_all()
+    def _line_came(self, line: str) -> None:
+        said = json.loads(line)
+        with self._changed:
+            if "answer" in said:
+                self._answers[said["answer"]] = said
+            else:
+                if said["event"] == "crashed":
+                    self.crashes.append(said["error"])
+                self._events.append(said)
+            self._changed.notify_all()
+
+    def _output_ended(self) -> None:
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
-
-    @property
-    def log(self) -> str:
-        """What it has written to its standard error."""
-        return self._log_path.read_text(errors="replace")
 
     def begin(self, command: str, **arguments: Any) -> int:
         """Begin one command and return its number for `finish`."""
@@ -302,44 +275,8 @@ class PeerProcess:
         answer = self.ask("counts")
         return {name: value for name, value in answer.items() if name not in ("answer", "ok")}
 
-    def stop(self) -> int:
-        """End the program in the ordinary way and return its exit status."""
-        assert self.process is not None
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End the program at once: its connections break off."""
-        assert self.process is not None
-        self._killed = True
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            if self.process.poll() is None:
-                self.stop()
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-        finally:
-            self._reader.join(STOP_SECONDS)
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
-            self.process.stdout.close()
-            log = self.log
-            self._directory.cleanup()
-        if error is None and not self._killed:
-            assert self.process.returncode == 0, f"{self.kind} ended with {self.process.returncode}:\n{log}"
-            assert self._may_crash or not self.crashes, "\n".join(self.crashes)
+    def _check_end(self) -> None:
+        assert self._may_crash or not self.crashes, "\n".join(self.crashes)
 
 
 class JsPeers(PeerProcess):
