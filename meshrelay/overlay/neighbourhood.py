@@ -223,7 +223,7 @@ class Neighbourhood:
 
     def _peers_asked(self, envelope: Envelope, now: float) -> None:
         asked_id = decode_id(envelope.data or b"null")
-        found = self._table.closest(asked_id, MAX_FOUND + 1, now)
+        found = self._table.closest_live(asked_id, MAX_FOUND + 1, now)
         others = [peer_id for peer_id in found if peer_id != envelope.sender][:MAX_FOUND]
         self._switch.post(self._control.found_peers(envelope.sender, others))
 

@@ -4,7 +4,8 @@ Most of it is hearsay: any neighbour may name any IDs. The table is therefore po
 number of bits shared with the own ID at most `BUCKET_SIZE` contacts; all IDs that share `MAX_SPLITS` bits or more fill
 one bucket, or IDs invented near the own one would fill a hundred), and fair in what it keeps: a source has at
 most `MAX_PER_SOURCE` contacts, and in a full bucket a source with few displaces one with many. Contacts that a link has
-been open to, called live, come first everywhere; one that was told only must become live in time.
+been open to, called live, come first everywhere, and only they are named to others; one that was told only must become
+live in time.
 
 Links themselves are in `meshrelay.overlay.links`, and outlast whatever happens here.
 """
@@ -156,13 +157,22 @@ class RoutingTable:
                 self._dead.popitem(last=False)
 
     def closest(self, target: bytes, count: int, now: float) -> list[bytes]:
-        """Return up to `count` peers to name to somebody who looks for `target`: the closest live ones, and if they are
-        too few, the closest that were told only. None of them has failed lately.
+        """Return up to `count` peers for a user to see: the closest live ones, and if these are too few, the closest
+        that were told only. None of them has failed lately.
         """
-        found = [peer_id for peer_id in self._live.closest(target, count) if not self._is_over(peer_id, now)]
+        found = self.closest_live(target, count, now)
         # One that is over is as rare as the calls of `expire`; the answer is then short by it.
         more = self._told.closest(target, count - len(found))
         return found + [peer_id for peer_id in more if not self._is_over(peer_id, now)]
+
+    def closest_live(self, target: bytes, count: int, now: float) -> list[bytes]:
+        """Return up to `count` peers to name to another peer that looks for `target`: the closest that a link has been
+        open to and that have not failed lately.
+
+        Hearsay is not passed on: fourteen IDs that somebody invented keep a peer of npm's package from offering links
+        for good, and it would name them to the next.
+        """
+        return [peer_id for peer_id in self._live.closest(target, count) if not self._is_over(peer_id, now)]
 
     def candidates(self, now: float, count: int, exclude: Container[bytes] = _NOBODY) -> list[bytes]:
         """Return up to `count` peers to offer a link to, the closest to the own ID first.

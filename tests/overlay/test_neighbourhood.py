@@ -176,7 +176,7 @@ class HeardOfTests(PeerCase):
         self.assertLessEqual(len(self.offers()), 100)
 
     def test_answers(self) -> None:
-        """Whoever asks hears of twenty peers at most, those that are live before others, and not of itself."""
+        """Whoever asks hears of twenty peers at most, all of them linked here, and not of itself."""
         others = [self.raw().linked(self.url) for _ in range(25)]
         before = len(self.end.envelopes(DataType.FOUND_PEERS))
         self.end.find_peers(self.hub.peer_id)
@@ -185,6 +185,15 @@ class HeardOfTests(PeerCase):
         named = decode_ids(answer.data or b"")
         self.assertEqual(len(named), 20)
         self.assertTrue(set(named) <= {other.peer.peer_id for other in others})
+
+    def test_invented(self) -> None:
+        """IDs that somebody has named, and that nobody was ever linked to, are not passed on to whoever asks."""
+        self.end.found_peers(self.hub.peer_id, ids(1, 20))
+        other = self.raw().linked(self.url)
+        other.find_peers(self.hub.peer_id)
+        self.run_on(0.1)
+        answer = other.envelopes(DataType.FOUND_PEERS)[-1]
+        self.assertEqual(decode_ids(answer.data or b""), [self.end.peer.peer_id])
 
     def test_reflection(self) -> None:
         """Questions in the name of a neighbour that is to be flooded are answered as far as their link's share goes."""

@@ -72,6 +72,15 @@ class KnownTests(SynchronousTestCase):
             self.table.add_contact(far(number), HUB, 0.0, is_live=number > 5)
         self.assertEqual(self.table.closest(far(0), 5, 0.0), [far(6), far(7), far(8), far(1), far(2)])
 
+    def test_named_to_others(self) -> None:
+        """Peers that nobody here has been linked to are not named to others, nor are those that fail."""
+        for number in range(1, 9):
+            self.table.add_contact(far(number), HUB, 0.0, is_live=number > 4)
+        self.assertEqual(self.table.closest_live(far(0), 3, 0.0), [far(5), far(6), far(7)])
+        self.table.failed(far(6), 0.0)
+        self.assertEqual(self.table.closest_live(far(0), 20, 0.0), [far(5), far(7), far(8)])
+        self.assertEqual(self.table.closest_live(far(0), 20, LIVE_SECONDS), [])
+
     def test_becomes_live(self) -> None:
         """A link makes a contact that was told of a live one, and its source may tell of another."""
         source = Random(4)
