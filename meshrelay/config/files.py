@@ -6,6 +6,7 @@ reads certificates when it is given one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,16 +88,21 @@ def _check_readable(config: Config, wrong: frozenset[str]) -> Iterator[ConfigPro
                     _read_file(str(name))
             except ValueError as error:
                 yield ConfigProblem(key.path, str(error))
+            except OSError as error:
+                yield ConfigProblem(key.path, f"cannot look for {name}: {error.strerror or error}")
 
 
 def _check_parent(path: str) -> None:
     """Find out whether the node could make a file, as far as that can be told without doing so.
 
     :raises ValueError: it could not.
+    :raises OSError: it cannot even look there.
     """
     parent = Path(path).parent
     if not parent.is_dir():
         raise ValueError(f"cannot make {path}: {parent} is no directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot make {path}: {parent} may not be written to")
 
 
 def _read_file(path: str | Path) -> bytes:
@@ -139,9 +145,15 @@ def _check_endpoint(path: str, text: str) -> Iterator[ConfigProblem]:
     if place.kind == "systemd":
         return
     # Twisted looks at this one when the first client comes.
-    if place.kind == "tls" and not any(Path(place.certificate_directory).glob("*.pem")):
-        yield ConfigProblem(path, f"{text}: {place.certificate_directory} is no directory with .pem files")
-        return
+    if place.kind == "tls":
+        try:
+            has_certificates = any(Path(place.certificate_directory).glob("*.pem"))
+        except OSError as error:
+            yield ConfigProblem(path, f"{text}: cannot read {place.certificate_directory}: {error.strerror or error}")
+            return
+        if not has_certificates:
+            yield ConfigProblem(path, f"{text}: {place.certificate_directory} is no directory with .pem files")
+            return
     try:
         # Nothing listens yet, so that any object will do for the reactor.
         serverFromString(object(), text)

@@ -26,6 +26,10 @@ def private_pem(key: EcKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
+#: Not even root can look whether it is there, as nobody else can in a directory of somebody else: the name is too long.
+HIDDEN = "x" * 300
+
+
 class FileTestCase(SynchronousTestCase):
     """Makes files."""
 
@@ -115,6 +119,13 @@ class NamedFileTests(FileTestCase):
             self.assertIn(expected, "".join(problems))
             self.assertTrue(all(problem.startswith("overlay.key_file: ") for problem in problems))
 
+    def test_made_file_elsewhere(self) -> None:
+        """A file that the node is to make where it may not write, or cannot even look, is told at once."""
+        self.assertIn("cannot look for", self.problem_of(Config(overlay=OverlayConfig(key_file=HIDDEN + "/a"))))
+        self.patch(os, "access", lambda path, mode: False)
+        problem = self.problem_of(Config(overlay=OverlayConfig(key_file=self.mktemp())))
+        self.assertIn("may not be written to", problem)
+
     def test_known_problem(self) -> None:
         """A key that is known to be wrong is not looked at again."""
         config = Config(http=HttpConfig(admin_key_file="gone.key"))
@@ -198,6 +209,11 @@ class EndpointTests(FileTestCase):
         path = self.write(b"certificate")
         (problem,) = self.problem_at(f"ssl:443:privateKey={path}")
         self.assertIn("is not an endpoint that can listen", problem)
+
+    def test_hidden_directory(self) -> None:
+        """A directory of certificates that cannot be looked at is told, not raised."""
+        (problem,) = self.problem_at(f"tls:{HIDDEN}:443")
+        self.assertIn("cannot read", problem)
 
     def test_certificate_directory(self) -> None:
         """tls: needs a directory with certificates."""
