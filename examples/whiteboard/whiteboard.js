@@ -10,6 +10,9 @@ const TTL_SECONDS = 24 * 3600;
 /** What the pointer did in this time is one piece. */
 const PIECE_MS = 50;
 
+/** Messages that are read of the history at once. */
+const PAGE = 1000;
+
 /** Pieces of a picture in one direct message: it must be well below the node's max_payload_bytes. */
 const PIECES_BYTES = 30000;
 
@@ -74,10 +77,32 @@ const add = (line) => {
   tell(piece);
 };
 
-// To come late. Whoever has the picture says so, and the first who does is asked for it.
+/** Return the piece that somebody has drawn by a message; null: it is none. */
+const pieceOf = (userId, { draw }) => readPiece({ ...draw, user: userId });
+
+// To come late. What the node has kept is there at once. Whoever has the picture says so, and the first who does is asked
+// for it.
+
+const readHistory = async () => {
+  for (let after = 0; ; ) {
+    const { messages } = await client.history(board, { after, limit: PAGE });
+    if (messages.length === 0) return;
+    const pieces = [];
+    for (const { sender, message } of messages) {
+      await received((from, said) => pieces.push(pieceOf(from, said)), { userId: sender, message });
+    }
+    take(pieces.filter((piece) => piece !== null));
+    after = messages.at(-1).offset;
+  }
+};
+
+const isAlone = async () => {
+  const { count, members } = await client.presence(board);
+  // A board with too many people to name them is not empty.
+  return members.length === count && members.every(({ userId, isAway }) => isAway || userId === user);
+};
 
 const askForPicture = async () => {
-  isWhole = false;
   const whole = new Promise((resolve) => (pictureCame = resolve));
   for (let times = 0; times < ASK_TIMES && !isWhole; times += 1) {
     giver = null;
@@ -85,7 +110,6 @@ const askForPicture = async () => {
     await Promise.race([whole, sleep(ASK_MS)]);
   }
   // If nobody gave it, nobody who is here has more than we do.
-  isWhole = true;
 };
 
 const givePicture = async (to) => {
@@ -104,10 +128,10 @@ const givePicture = async (to) => {
   await client.sendDirect(to, pack({ board, pieces, isLast: true }));
 };
 
-const groupMessage = (from, { draw, ask }) => {
-  if (ask !== undefined && isWhole) return client.sendDirect(from, pack({ board, has: true }));
+const groupMessage = (from, said) => {
+  if (said.ask !== undefined && isWhole) return client.sendDirect(from, pack({ board, has: true }));
   // The node vouches for who says it, so nobody draws in another's name.
-  const piece = readPiece({ ...draw, user: from });
+  const piece = pieceOf(from, said);
   if (piece !== null) take([piece]);
   return undefined;
 };
@@ -158,7 +182,10 @@ const enter = async () => {
   } catch (error) {
     if (!(error instanceof AlreadyMember)) throw error;
   }
-  await askForPicture();
+  isWhole = false;
+  await readHistory();
+  if (!(await isAlone())) await askForPicture();
+  isWhole = true;
 };
 
 client.on("connected", async ({ resumed, recovered }) => {

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import threading
 import time
+import tomllib
 from contextlib import ExitStack
 from typing import Any, ClassVar, Self
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.integration.browser import Browser, missing_browser
+from tests.integration.cluster import wait_until
 from tests.integration.daemon import ROOT, Daemon
 
 EXAMPLES = ROOT / "examples"
@@ -141,10 +143,10 @@ class BrowserCase(SynchronousTestCase):
         self.browser = stack.enter_context(Tabs())
 
 
-class LobbyTests(BrowserCase):
-    """examples/lobby."""
+class LobbyCase(BrowserCase):
+    """The pages of examples/lobby."""
 
-    config: ClassVar[dict[str, dict[str, Any]]] = {"app": {"module": "lobby_app"}, "session": {"resume_seconds": 2}}
+    config: ClassVar[dict[str, dict[str, Any]]] = {"app": {"module": "lobby_app"}}
     python_path = str(EXAMPLES / "lobby")
 
     def enter(self, user: str) -> str:
@@ -167,6 +169,10 @@ class LobbyTests(BrowserCase):
         self.browser.click("#tables button")
         self.browser.wait_for_text("#players", "bob")
         return ann, bob
+
+
+class LobbyTests(LobbyCase):
+    """examples/lobby."""
 
     def test_from_the_door_to_the_game(self) -> None:
         """Two come in, one opens a table, the other sits down; they talk, are ready, and the game begins for both."""
@@ -228,6 +234,12 @@ class LobbyTests(BrowserCase):
         self.assertIn("bob", browser.text("#players"))
         self.assertEqual(browser.errors(), [])
 
+
+class LobbyAwayTests(LobbyCase):
+    """examples/lobby with users who are away for longer than a session."""
+
+    config: ClassVar[dict[str, dict[str, Any]]] = {"app": {"module": "lobby_app"}, "session": {"resume_seconds": 2}}
+
     def test_closed_tab(self) -> None:
         """The seat of a tab that was closed is kept for as long as the session, then the others see it free."""
         ann, _ = self.at_one_table()
@@ -251,10 +263,8 @@ class LobbyTests(BrowserCase):
         self.assertEqual(browser.errors(), [])
 
 
-class WhiteboardTests(BrowserCase):
-    """examples/whiteboard."""
-
-    config: ClassVar[dict[str, dict[str, Any]]] = {"session": {"resume_seconds": 2}}
+class BoardCase(BrowserCase):
+    """A board in tabs."""
 
     def open_board(self, address: str = "") -> str:
         """Open the page, wait until it has the picture and return the tab."""
@@ -270,6 +280,29 @@ class WhiteboardTests(BrowserCase):
     def wait_for_picture(self, picture: str) -> None:
         """Wait until this tab has the very same."""
         self.browser.wait_for("return document.querySelector('canvas').toDataURL() === '" + picture + "'")
+
+    def draw_as_machine(self) -> None:
+        """Draw as many pieces as a pen makes in ten minutes, in the way in which the page itself tells them."""
+        script = """
+            const { Client, NODE_URL } = await import("../node.js");
+            const client = new Client(NODE_URL, { user: "machine" });
+            await client.connect();
+            const board = location.hash.slice(1);
+            await client.joinGroup(board);
+            const points = Array.from({ length: 20 }, (_, index) => index * 7);
+            for (let at = 1; at <= 2000; at += 1) {
+              const place = points.map((number) => (number * at) % 600);
+              await client.broadcast(board, JSON.stringify({ draw: { at, colour: at % 5, width: 2, points: place } }));
+            }
+            await client.close();
+        """
+        self.browser.run(f"return (async () => {{ {script} }})()")
+
+
+class WhiteboardTests(BoardCase):
+    """examples/whiteboard, with a node that has nothing to do with it."""
+
+    config: ClassVar[dict[str, dict[str, Any]]] = {"session": {"resume_seconds": 2}}
 
     def two_boards(self) -> tuple[str, str, str]:
         """Return two tabs with the same board, and its address. The second one is in front."""
@@ -302,21 +335,7 @@ class WhiteboardTests(BrowserCase):
         """Who comes late gets the whole picture, though it is larger than any message may be; also from a late one."""
         one, two, address = self.two_boards()
         browser = self.browser
-        # As many pieces as a pen makes in ten minutes, in the way in which the page itself says what was drawn.
-        script = """
-            const { Client, NODE_URL } = await import("../node.js");
-            const client = new Client(NODE_URL, { user: "machine" });
-            await client.connect();
-            const board = location.hash.slice(1);
-            await client.joinGroup(board);
-            const points = Array.from({ length: 20 }, (_, index) => index * 7);
-            for (let at = 1; at <= 2000; at += 1) {
-              const place = points.map((number) => (number * at) % 600);
-              await client.broadcast(board, JSON.stringify({ draw: { at, colour: at % 5, width: 2, points: place } }));
-            }
-            await client.close();
-        """
-        browser.run(f"return (async () => {{ {script} }})()")
+        self.draw_as_machine()
         browser.drag((50, 50), (150, 90))
         browser.switch(one)
         browser.wait_for_text("#connection", "Connected as")
@@ -356,16 +375,12 @@ class WhiteboardTests(BrowserCase):
         browser.drag((90, 50), (20, 90))
         browser.switch(one)
         browser.drag((200, 50), (300, 90))
-        deadline = time.monotonic() + 10
-        while is_late and self.daemon.metric("meshrelay_sessions_away") > 0:
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.1)
+        if is_late:
+            wait_until(lambda: self.daemon.metric("meshrelay_sessions_away") == 0, what="the end of a session")
         browser.switch(two)
         browser.bring_back()
         browser.wait_for_text("#connection", "Connected as")
-        deadline = time.monotonic() + 10
-        while self.shown_in(one) != self.shown_in(two):
-            self.assertLess(time.monotonic(), deadline)
+        wait_until(lambda: self.shown_in(one) == self.shown_in(two), what="the same picture in both")
         self.assertEqual(browser.errors(), [])
         self.assertEqual(self.drawn_at([100, 70], [55, 70], [250, 70], [600, 70]), [True, True, True, False])
 
@@ -405,9 +420,7 @@ class WhiteboardTests(BrowserCase):
         self.browser.wait_for_text("#connection", "Connected")
         scale = self.browser.run("return document.querySelector('canvas').getBoundingClientRect().width / 960")
         places = [[round(100 * scale), round(y * scale)] for y in (50, 200, 350)]
-        deadline = time.monotonic() + 10
-        while not self.drawn_at(places[2])[0]:
-            self.assertLess(time.monotonic(), deadline)
+        wait_until(lambda: self.drawn_at(places[2])[0], what="the last line")
         self.assertEqual(self.drawn_at(*places), [True, False, True])
 
     def test_nonsense(self) -> None:
@@ -433,6 +446,36 @@ class WhiteboardTests(BrowserCase):
         # Three of them cannot be read at all, by any of the pages; each says so.
         errors = [each for each in browser.errors() if "passed over what eve sent" not in each]
         self.assertEqual(errors, [])
+
+
+class KeptBoardTests(BoardCase):
+    """examples/whiteboard, with a node that keeps what is drawn."""
+
+    config: ClassVar[dict[str, dict[str, Any]]] = {
+        **tomllib.loads((EXAMPLES / "whiteboard" / "meshrelay.toml").read_text(encoding="utf-8")),
+        "session": {"resume_seconds": 2},
+    }
+
+    def test_outlives_its_pages(self) -> None:
+        """Who comes when all others have gone has all that was drawn, with nobody to wait for."""
+        one = self.open_board()
+        browser = self.browser
+        address: str = browser.run("return location.href")
+        browser.drag((50, 50), (150, 90))
+        self.draw_as_machine()
+        browser.drag((60, 40), (150, 120))
+        drawn = self.picture()
+        two = self.open_board(address)
+        self.wait_for_picture(drawn)
+        for tab in (one, two):
+            browser.switch(tab)
+            browser.run("location.href = 'about:blank'")
+        started = time.monotonic()
+        self.open_board(address)
+        # Who waits for a picture waits for six seconds.
+        self.assertLess(time.monotonic() - started, 5.5)
+        self.wait_for_picture(drawn)
+        self.assertEqual(browser.errors(), [])
 
 
 class PictureTests(SynchronousTestCase):

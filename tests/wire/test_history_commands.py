@@ -39,10 +39,26 @@ from meshrelay.wire.history_commands import (
     encode_presence_push,
     encode_recovered,
 )
+from tests.vectors import load_vectors
 
 LOBBY = make_group_id("lobby")
 WIRE_ID = LOBBY.encode()
 U64 = (1 << 64) - 1
+
+VECTORS = load_vectors("history")
+
+
+def _page(epoch: str, head: int, messages: list[list[Any]]) -> HistoryPage:
+    kept = (
+        HistoryMessage(offset, sender, ver, cmd, bytes.fromhex(message))
+        for offset, sender, ver, cmd, message in messages
+    )
+    return HistoryPage(int(epoch), head, tuple(kept))
+
+
+def _encode_logged(push: LoggedPush) -> bytes:
+    message = (push.sender, push.ver, push.cmd, push.message)
+    return encode_logged_push(push.group_id.encode(), push.epoch, push.offset, message)
 
 
 class HistoryCommandTests(SynchronousTestCase):
@@ -139,3 +155,56 @@ class HistoryCommandTests(SynchronousTestCase):
                     decode(payload)
                 except MalformedPayload:
                     continue
+
+
+class VectorTests(SynchronousTestCase):
+    """Byte for byte, both ways."""
+
+    def check(
+        self, name: str, make: Callable[..., Any], encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+    ) -> None:
+        """Write and read each of the vectors."""
+        self.assertGreater(len(VECTORS[name]), 1)
+        for each in VECTORS[name]:
+            value = make(*each["value"])
+            self.assertEqual(encode(value).hex(), each["hex"])
+            self.assertEqual(decode(bytes.fromhex(each["hex"])), value)
+
+    def test_recovery(self) -> None:
+        """What was missed is asked for, answered and pushed in these bytes."""
+
+        def ask(group_id: str, epoch: str, offset: int, message: str) -> AskRecover:
+            return AskRecover(group_id, int(epoch), offset, bytes.fromhex(message))
+
+        def logged(group_id: str, epoch: str, offset: int, *rest: Any) -> LoggedPush:
+            sender, ver, cmd, message = rest
+            return LoggedPush(group_id, int(epoch), offset, sender, ver, cmd, bytes.fromhex(message))
+
+        self.check("ask_recover", ask, encode_ask_recover, decode_ask_recover)
+        self.check(
+            "recovered", lambda *each: Recovered(each[0], int(each[1]), each[2]), encode_recovered, decode_recovered
+        )
+        self.check("logged_push", logged, _encode_logged, decode_logged_push)
+
+    def test_history(self) -> None:
+        """A history is asked for and told in these bytes."""
+        self.check("ask_history", AskHistory, encode_ask_history, decode_ask_history)
+        self.check("history_page", _page, encode_history_page, decode_history_page)
+
+    def test_presence(self) -> None:
+        """Who is there, and what changes, is asked for and told in these bytes."""
+
+        def presence(count: int, members: list[list[Any]]) -> Presence:
+            return Presence(count, tuple((user_id, is_away) for user_id, is_away in members))
+
+        def push(group_id: str, count: int, changes: list[list[Any]]) -> PresencePush:
+            return PresencePush(group_id, count, tuple((change, user_id) for change, user_id in changes))
+
+        self.check("ask_presence", AskPresence, encode_ask_presence, decode_ask_presence)
+        self.check("presence", presence, lambda each: encode_presence(each.count, each.members), decode_presence)
+        self.check(
+            "presence_push",
+            push,
+            lambda each: encode_presence_push(each.group_id.encode(), each.members, each.changes),
+            decode_presence_push,
+        )

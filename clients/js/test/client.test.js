@@ -212,6 +212,9 @@ test("each method sends its command as the protocol has it and reads its answer"
     [() => client.leaveGroup(GID), 112, [gid], [], undefined],
     [() => client.broadcast(GID, Uint8Array.of(1, 2)), 113, [gid, "\x01\x02"], [], undefined],
     [() => client.joinRandomGroup({ ttlSeconds: 60 }), 114, "0000003c000000", [1, ...gid], { created: true, groupId: GID }],
+    [() => client.joinGroup(GID, "hi", { recover: true }), 118, [gid, "\0".repeat(16), "hi"], [0, ...new Uint8Array(16)], undefined],
+    [() => client.history(GID, { after: 2, limit: 9 }), 119, [gid, "\0\0\0\0\0\0\0\x02\0\x09"], new Uint8Array(24), { epoch: "0", head: 0, messages: [] }],
+    [() => client.presence(GID, { limit: 1 }), 140, [gid, "\0\0\x01"], [0, 0, 0, 1, 2, 1, 98], { count: 1, members: [{ userId: "b", isAway: true }] }],
     [() => client.listGroups(), 115, "", [...gid, ...gid], [GID, GID]],
     [() => client.createRoom({ maxMembers: 8, ttlSeconds: 60 }), 100, "0008020000003c0000", gid, GID],
     [() => client.joinRoom(GID, "hi"), 101, [gid, "hi"], [3, ...text("bob")], "bob"],
@@ -334,6 +337,16 @@ test("a callback that throws or rejects is told on the console, harms nobody, an
   await settle();
   assert.deepEqual([good.length, errors.mock.callCount()], [3, 4]);
   for (const wrong of ["nosuch", "toString", Date, undefined]) assert.throws(() => client.on(wrong, () => {}), TypeError);
+});
+
+test("a callback that an earlier one has ended is not called any more", async () => {
+  const { host, client } = await online();
+  const heard = [];
+  client.on("groupMessage", () => removeLater());
+  const removeLater = client.on("groupMessage", () => heard.push("later"));
+  client.on("groupMessage", () => heard.push("last"));
+  host.socket.receive(groupPush(1));
+  assert.deepEqual(heard, ["last"]);
 });
 
 test("a request that is not answered fails in time, a late answer is passed over, an abort only stops the waiting", async () => {
@@ -554,6 +567,27 @@ test("close says GOODBYE behind what was sent before, and leaves no timer, liste
   client.connect();
   assert.equal((await host.signIn()).resume, undefined);
   await client.close();
+});
+
+test("a client that is closed between two connections says so, and its streams end", async () => {
+  for (const isConnecting of [false, true]) {
+    const { host, client, heard } = await online();
+    const stream = client.events({ of: "disconnected" });
+    host.socket.end();
+    await settle();
+    if (isConnecting) await host.advance(1);
+    await client.close();
+    assert.deepEqual(heard.map((event) => [event.reason, event.willRetry]), [["BROKEN", true], ["CLOSED", false]]);
+    for (const willRetry of [true, false]) assert.equal((await stream.next()).value.willRetry, willRetry);
+    assert.equal((await stream.next()).done, true);
+    await client.close();
+    assert.deepEqual([heard.length, host.timers.length], [2, 0]);
+  }
+  const never = new Client(URL_OF_NODE, { user: "ann", retryFirst: true }, new FakeHost());
+  const stream = never.events();
+  never.connect().catch(() => {});
+  await never.close();
+  assert.equal((await stream.next()).done, true);
 });
 
 test("close does not wait for ever for a node that does not answer it", async () => {

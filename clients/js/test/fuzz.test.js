@@ -20,6 +20,8 @@ const GOOD = [
   push(2, 7, Uint8Array.of(9)),
   ...loadVectors("commands").pushed_message.map((each) => push(1, 113, fromHex(each.hex))),
   ...loadVectors("commands").pushed_direct.map((each) => push(1, 120, fromHex(each.hex))),
+  ...loadVectors("history").logged_push.map((each) => push(1, 118, fromHex(each.hex))),
+  ...loadVectors("history").presence_push.map((each) => push(1, 140, fromHex(each.hex))),
   encodeFrame(1, 4, 111, 1, coded(21, "none")),
 ];
 
@@ -62,6 +64,8 @@ test("each kind of broken message closes the WebSocket with its code, and the cl
     ["a frame that is too large", tooLarge.buffer, 4503],
     ["a message over 1 MiB", new ArrayBuffer((1 << 20) + 13), 4503],
     ["a group push that is cut off", push(1, 113, new Uint8Array(52).fill(103)).buffer, 4502],
+    ["a message with half a place", push(1, 118, new Uint8Array(60).fill(103)).buffer, 4502],
+    ["a change of nobody", push(1, 140, new Uint8Array(57).fill(103)).buffer, 4502],
     ["a user that is no UTF-8", push(1, 120, Uint8Array.of(1, 0xff)).buffer, 4502],
     ["a GOODBYE without a code", push(0, 4, Uint8Array.of(1)).buffer, 4502],
     ["a refusal without a code", encodeFrame(1, 4, 111, 77, Uint8Array.of(1)).buffer, 4502],

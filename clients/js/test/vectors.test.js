@@ -135,6 +135,57 @@ test("room payloads are what the protocol says, byte by byte", () => {
   checkCodec([{ hex: "72".repeat(52), value: "r".repeat(52) }], internals.decodeGid);
 });
 
+test("history, recovery and presence are written and read as in the vectors", () => {
+  const history = loadVectors("history");
+  for (const { hex, value } of history.ask_recover) {
+    const [groupId, epoch, offset, message] = value;
+    assert.equal(toHex(internals.encodeAskRecover(groupId, BigInt(epoch), offset, fromHex(message))), hex);
+  }
+  for (const { hex, value } of history.ask_history) {
+    const [groupId, after, limit] = value;
+    assert.equal(toHex(internals.encodeAskHistory(groupId, { after, limit })), hex);
+  }
+  for (const { hex, value } of history.ask_presence) {
+    const [groupId, flags, limit, after] = value;
+    const watch = [undefined, true, false][flags];
+    assert.equal(toHex(internals.encodeAskPresence(groupId, { after, limit, watch })), hex);
+  }
+  checkCodec(history.recovered, (payload) => {
+    const { recovered, epoch, offset } = internals.decodeRecovered(payload);
+    return [recovered, String(epoch), offset];
+  });
+  checkCodec(history.logged_push, (payload) => {
+    const { groupId, epoch, offset, sender, ver, cmd, message } = internals.decodePushedEntry(payload);
+    return [groupId, String(epoch), offset, sender, ver, cmd, message];
+  });
+  checkCodec(history.history_page, (payload) => {
+    const { epoch, head, messages } = internals.decodeHistory(payload);
+    return [epoch, head, messages.map((each) => [each.offset, each.sender, each.ver, each.cmd, each.message])];
+  });
+  checkCodec(history.presence, (payload) => {
+    const { count, members } = internals.decodePresence(payload);
+    return [count, members.map(({ userId, isAway }) => [userId, isAway])];
+  });
+  for (const { hex, value } of history.presence_push) {
+    const [groupId, count, changes] = value;
+    const users = [1, 2, 3].map((wanted) => changes.filter(([each]) => each === wanted).map(([, user]) => user));
+    assert.deepEqual(internals.decodePushedPresence(fromHex(hex)), [groupId, count, ...users]);
+  }
+});
+
+test("offsets that no number holds, and what a program must not ask, are refused", () => {
+  const huge = toHex(new PayloadWriter().u8(1).u64(1n).u64(2n ** 53n).finish());
+  assert.throws(() => internals.decodeRecovered(fromHex(huge)), MalformedPayload);
+  for (const wrong of [-1, 1.5, NaN, 2 ** 53, "1"]) {
+    assert.throws(() => internals.encodeAskHistory("g".repeat(52), { after: wrong }), RangeError);
+    assert.throws(() => internals.encodeAskRecover("g".repeat(52), 1n, wrong), RangeError);
+  }
+  assert.throws(() => internals.encodeAskHistory("g".repeat(52), { limit: 65536 }), RangeError);
+  assert.throws(() => internals.encodeAskPresence("g".repeat(52), { limit: -1 }), RangeError);
+  assert.throws(() => internals.encodeAskPresence("g".repeat(52), { after: 7 }), TypeError);
+  assert.throws(() => internals.encodeAskRecover("short", 0n, 0), MalformedPayload);
+});
+
 test("HELLO is written as in the vectors, letter by letter", () => {
   const { hello } = loadVectors("hello");
   const { user, token, client, acks, resume, received } = hello[1].value;
@@ -173,6 +224,17 @@ test("whole numbers of 64 bits are kept to the last bit", () => {
   assert.equal(toHex(new PayloadWriter().u64(2n ** 53n + 1n).finish()), "0020000000000001");
   for (const wrong of [-1n, 2n ** 64n, 1, 2 ** 53]) assert.throws(() => new PayloadWriter().u64(wrong), RangeError);
   for (const wrong of [2n ** 63n, -(2n ** 63n) - 1n, 1]) assert.throws(() => new PayloadWriter().i64(wrong), RangeError);
+});
+
+test("a payload may be of any length, wherever its numbers stand", () => {
+  for (let size = 0; size < 300; size += 1) {
+    const writer = new PayloadWriter().bytes(new Uint8Array(size)).u8(1).u16(2).u32(3).u64(4n).i64(-5n);
+    const reader = new PayloadReader(writer.gid("g".repeat(52)).u8(6).finish());
+    assert.equal(reader.bytes(size).length, size);
+    const numbers = [reader.u8(), reader.u16(), reader.u32(), reader.u64(), reader.i64(), reader.gid(), reader.u8()];
+    assert.deepEqual(numbers, [1, 2, 3, 4n, -5n, "g".repeat(52), 6]);
+    reader.end();
+  }
 });
 
 test("numbers that do not fit their field are the program's mistake, and not cut to size", () => {

@@ -8,6 +8,7 @@ export const CloseCode: {
   readonly IDLE: 4001;
   readonly SLOW_CONSUMER: 4002;
   readonly INTERNAL: 4003;
+  readonly MOVED: 4004;
   readonly REPLACED: 4500;
   readonly BAD_TOKEN: 4501;
   readonly PROTOCOL_ERROR: 4502;
@@ -196,6 +197,8 @@ export class PayloadReader {
   gid(field?: string): string;
   str8(field?: string): string;
   userId(field?: string): string;
+  /** The next `size` bytes. */
+  bytes(size: number, field?: string): Message;
   /** All that is left; may be empty. */
   rest(): Message;
   get isEmpty(): boolean;
@@ -244,7 +247,12 @@ declare abstract class GroupEvent extends MeshEvent {
 }
 
 /** Another member broadcast `message`. */
-export class GroupMessageReceived extends GroupEvent { readonly name: "groupMessage"; }
+export class GroupMessageReceived extends GroupEvent {
+  constructor(groupId: string, userId: string, message: Message, offset?: number);
+  readonly name: "groupMessage";
+  /** Its place in the history, from 1; 0 = it has none, or the group was joined without `recover`. */
+  readonly offset: number;
+}
 /** A user joined and said `message`. */
 export class GroupMemberJoined extends GroupEvent { readonly name: "groupJoined"; }
 /** A user left and said `message`. */
@@ -253,6 +261,41 @@ export class GroupMemberLeft extends GroupEvent { readonly name: "groupLeft"; }
 export class GroupMemberLost extends GroupEvent { readonly name: "groupLost"; }
 /** A lost member is back; the application of the node made `message`. */
 export class GroupMemberBack extends GroupEvent { readonly name: "groupBack"; }
+
+/**
+ * The client is in a group again that it joined with `recover`, after a break. Messages that were missed follow as if
+ * they came just now.
+ */
+export class GroupRecovered extends MeshEvent {
+  constructor(groupId: string, recovered: boolean, error?: Error | null);
+  readonly name: "groupRecovered";
+  readonly groupId: string;
+  /** False: something may be missing. */
+  readonly recovered: boolean;
+  /** Why the client is in the group no more; null: it is. */
+  readonly error: Error | null;
+}
+
+/** Members of a watched group came, were lost or went. Without any of them: list them anew. */
+export class GroupPresenceChanged extends MeshEvent {
+  constructor(
+    groupId: string,
+    count: number,
+    there?: readonly string[],
+    away?: readonly string[],
+    gone?: readonly string[],
+  );
+  readonly name: "groupPresence";
+  readonly groupId: string;
+  /** How many there are now. */
+  readonly count: number;
+  /** User IDs: came, or are back. */
+  readonly there: readonly string[];
+  /** Lost their connection, and may come back. */
+  readonly away: readonly string[];
+  /** Are members no more. */
+  readonly gone: readonly string[];
+}
 
 declare abstract class RoomEvent extends MeshEvent {
   constructor(roomId: string, userId: string, message: Message);
@@ -310,6 +353,8 @@ export interface EventMap {
   groupLeft: GroupMemberLeft;
   groupLost: GroupMemberLost;
   groupBack: GroupMemberBack;
+  groupRecovered: GroupRecovered;
+  groupPresence: GroupPresenceChanged;
   roomMessage: RoomMessageReceived;
   roomJoined: RoomMemberJoined;
   roomLeft: RoomMemberLeft;
@@ -330,6 +375,8 @@ export type AnyEvent =
   | GroupMemberLeft
   | GroupMemberLost
   | GroupMemberBack
+  | GroupRecovered
+  | GroupPresenceChanged
   | RoomMessageReceived
   | RoomMemberJoined
   | RoomMemberLeft
@@ -418,6 +465,67 @@ export interface GroupSettings {
   intervalMs?: number;
 }
 
+/** How far a client has come in a group. It may be kept as JSON. */
+export interface GroupPosition {
+  /** Names one life of the history; compare for equality only. */
+  epoch: string;
+  /** Of the last message. */
+  offset: number;
+}
+
+export interface JoinOptions {
+  /**
+   * True: after each break give back what was missed, if the group has a history; `GroupRecovered` says how that went. A
+   * position that `groupPosition` told another time: begin behind it. Null, a position that is not known, is as true.
+   */
+  recover?: boolean | GroupPosition | null;
+}
+
+export interface HistorySettings {
+  /** Messages behind this offset; 0 if left out: from the oldest on. */
+  after?: number;
+  /** At most so many, 100 if left out; fewer come when they are long. 0 = only where the history is. */
+  limit?: number;
+}
+
+/** One message that is kept of a group. */
+export interface HistoryMessage {
+  /** From 1, without a gap within an epoch. */
+  offset: number;
+  /** User ID; empty: the application. */
+  sender: string;
+  ver: number;
+  cmd: number;
+  /** As it was broadcast; of the application's own commands, and announcements, the whole payload. */
+  message: Message;
+}
+
+/** A part of the history of a group. */
+export interface HistoryPage {
+  /** Names one life of the history; compare for equality only. "0": the group has no history. */
+  epoch: string;
+  /** Offset of the last message ever; 0: there was none in this epoch. */
+  head: number;
+  /** In order, without a gap. The first may be later than asked for: what was before is not kept any more. */
+  messages: HistoryMessage[];
+}
+
+export interface PresenceSettings {
+  /** Members whose user IDs sort behind this one. */
+  after?: string;
+  /** At most so many; 1,000 if left out. */
+  limit?: number;
+  /** True: tell what changes from now on by `GroupPresenceChanged`, also after a break; false: no more. */
+  watch?: boolean;
+}
+
+/** Who is in a group at one moment, in the whole cluster. */
+export interface Presence {
+  count: number;
+  /** By user ID; empty when there are too many to be named. Who is away has lost the connection and may come back. */
+  members: { userId: string; isAway: boolean }[];
+}
+
 export interface RoomSettings extends GroupSettings {
   /** 0 = as many as the node allows. */
   maxMembers?: number;
@@ -465,8 +573,14 @@ export class Client {
   close(): Promise<void>;
   ping(options?: { timeoutSeconds?: number }): Promise<number>;
   createGroup(settings?: GroupSettings): Promise<string>;
-  joinGroup(groupId: string, message?: Payload): Promise<void>;
+  joinGroup(groupId: string, message?: Payload, options?: JoinOptions): Promise<void>;
   leaveGroup(groupId: string, message?: Payload): Promise<void>;
+  /** Of the last message told of a group that was joined with `recover`; null: not known. */
+  groupPosition(groupId: string): GroupPosition | null;
+  /** For members only. */
+  history(groupId: string, settings?: HistorySettings): Promise<HistoryPage>;
+  /** For members only. */
+  presence(groupId: string, settings?: PresenceSettings): Promise<Presence>;
   joinRandomGroup(settings?: RandomGroupSettings): Promise<{ created: boolean; groupId: string }>;
   listGroups(): Promise<string[]>;
   broadcast(groupId: string, message: Payload, options?: SendOptions): Promise<void>;

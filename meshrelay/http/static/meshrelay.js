@@ -1,12 +1,14 @@
 /**
- * The meshrelay client for browsers and Node: groups, rooms, direct messages and commands of your own over WebSocket.
+ * The meshrelay client for browsers and Node: groups, rooms, direct messages and commands of your own over WebSocket;
+ * with the history and presence of groups.
  *
  * One ES module without dependencies. What it does is what `meshrelay.client` does for Python programs, with the same
  * names in the style of JavaScript; the protocol is the page "The client protocol" of the documentation.
  *
  *     Client -> Connector -> ClientMachine -> Link -> node
  *        ^                        |
- *        +---- events, results <--+------------<----- node
+ *        |                        +------------<----- node
+ *        +-- GroupRecovery <- events, results
  *
  * The machine knows no clock and no socket: bytes and times go in, bytes and outputs come out. All times inside are
  * seconds of a clock that only grows. P2P links are not here: a browser has no UDP.
@@ -22,6 +24,7 @@ export const CloseCode = Object.freeze({
   IDLE: 4001,
   SLOW_CONSUMER: 4002,
   INTERNAL: 4003,
+  MOVED: 4004,
   REPLACED: 4500,
   BAD_TOKEN: 4501,
   PROTOCOL_ERROR: 4502,
@@ -95,6 +98,9 @@ const Command = Object.freeze({
   GROUP_LIST: 115,
   GROUP_LOST: 116,
   GROUP_BACK: 117,
+  GROUP_RECOVER: 118,
+  GROUP_HISTORY: 119,
+  GROUP_PRESENCE: 140,
   DM_SEND: 120,
   DM_CLEAR: 121,
   DM_PEER_GONE: 122,
@@ -363,19 +369,25 @@ export class PayloadWriter {
 
   /** One byte. */
   u8(value, field = "value") {
-    this.#view.setUint8(this.#grow(1, checkInteger(value, 255, field)), value);
+    checkInteger(value, 255, field);
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   /** Two bytes, big-endian. */
   u16(value, field = "value") {
-    this.#view.setUint16(this.#grow(2, checkInteger(value, 65535, field)), value);
+    checkInteger(value, 65535, field);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value);
     return this;
   }
 
   /** Four bytes, big-endian. */
   u32(value, field = "value") {
-    this.#view.setUint32(this.#grow(4, checkInteger(value, 2 ** 32 - 1, field)), value);
+    checkInteger(value, 2 ** 32 - 1, field);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value);
     return this;
   }
 
@@ -384,7 +396,8 @@ export class PayloadWriter {
     if (typeof value !== "bigint" || BigInt.asUintN(64, value) !== value) {
       throw new RangeError(`${field} must be a BigInt from 0 to 2^64 - 1`);
     }
-    this.#view.setBigUint64(this.#grow(8), value);
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, value);
     return this;
   }
 
@@ -393,7 +406,8 @@ export class PayloadWriter {
     if (typeof value !== "bigint" || BigInt.asIntN(64, value) !== value) {
       throw new RangeError(`${field} must be a BigInt from -2^63 to 2^63 - 1`);
     }
-    this.#view.setBigInt64(this.#grow(8), value);
+    const at = this.#grow(8);
+    this.#view.setBigInt64(at, value);
     return this;
   }
 
@@ -430,6 +444,7 @@ export class PayloadWriter {
     return this.#bytes.slice(0, this.#size);
   }
 
+  /** Return where the next `count` bytes belong; only then is the view the one to write to. */
   #grow(count) {
     const at = this.#size;
     this.#size += count;
@@ -501,6 +516,12 @@ export class PayloadReader {
       throw new MalformedPayload(`${field}: user ID has ${size} bytes, allowed are 1 to ${MAX_USER_ID_BYTES}`);
     }
     return userId;
+  }
+
+  /** The next `size` bytes, as bytes of their own. */
+  bytes(size, field = "bytes") {
+    const start = this.#take(size, field);
+    return new Message(this.#bytes.subarray(start, this.#at));
   }
 
   /** All that is left, as bytes of its own; may be empty. */
@@ -658,6 +679,93 @@ const decodePushedOwner = (payload) => {
   return fields;
 };
 
+/** Flags of GROUP_PRESENCE, and what becomes of a member; in a list, what it is. */
+const PRESENCE_ON = 1;
+const PRESENCE_OFF = 2;
+const Presence = Object.freeze({ THERE: 1, AWAY: 2, GONE: 3 });
+
+/** Epochs are BigInts inside and text for programs: that can be kept as JSON. They are compared for equality only. */
+const encodeAskRecover = (groupId, epoch, offset, message = EMPTY) =>
+  new PayloadWriter()
+    .gid(groupId)
+    .u64(epoch, "epoch")
+    .u64(BigInt(checkInteger(offset, Number.MAX_SAFE_INTEGER, "offset")))
+    .bytes(message)
+    .finish();
+
+const encodeAskHistory = (groupId, { after = 0, limit = 100 } = {}) =>
+  new PayloadWriter()
+    .gid(groupId)
+    .u64(BigInt(checkInteger(after, Number.MAX_SAFE_INTEGER, "after")))
+    .u16(limit, "limit")
+    .finish();
+
+const encodeAskPresence = (groupId, { after = "", limit = 1000, watch = undefined } = {}) => {
+  if (typeof after !== "string") throw new TypeError("after is a user ID, or an empty string");
+  const flags = watch === undefined ? 0 : watch ? PRESENCE_ON : PRESENCE_OFF;
+  return new PayloadWriter().gid(groupId).u8(flags).u16(limit, "limit").bytes(after).finish();
+};
+
+/** No group ever comes to 2^53 messages, so offsets are numbers. */
+const readOffset = (reader, field) => {
+  const offset = reader.u64(field);
+  if (offset > BigInt(Number.MAX_SAFE_INTEGER)) throw new MalformedPayload(`${field}: ${offset} is too large`);
+  return Number(offset);
+};
+
+/** Unlike elsewhere the sender may be empty: that is the node's application. */
+const readEntry = (reader) => {
+  const sender = reader.str8("sender");
+  if (sender !== "") checkUserId(sender);
+  return { sender, ver: reader.u8("ver"), cmd: reader.u16("cmd"), message: reader.rest() };
+};
+
+/** What a later version puts behind it is passed over. */
+const decodeRecovered = (payload) => {
+  const reader = new PayloadReader(payload);
+  return { recovered: reader.u8("recovered") !== 0, epoch: reader.u64("epoch"), offset: readOffset(reader, "offset") };
+};
+
+const decodeHistory = (payload) => {
+  const reader = new PayloadReader(payload);
+  const [epoch, head] = [String(reader.u64("epoch")), readOffset(reader, "head")];
+  const messages = [];
+  for (let offset = readOffset(reader, "first"); !reader.isEmpty; offset += 1) {
+    const entry = reader.bytes(reader.u32("length"), "entry");
+    messages.push({ offset, ...readEntry(new PayloadReader(entry)) });
+  }
+  return { epoch, head, messages };
+};
+
+const decodePresence = (payload) => {
+  const reader = new PayloadReader(payload);
+  const count = reader.u32("members");
+  const members = [];
+  while (!reader.isEmpty) {
+    const isAway = reader.u8("state") === Presence.AWAY;
+    members.push({ userId: reader.userId(), isAway });
+  }
+  return { count, members };
+};
+
+const decodePushedPresence = (payload) => {
+  const reader = new PayloadReader(payload);
+  const [groupId, count] = [reader.gid(), reader.u32("members")];
+  const users = { [Presence.THERE]: [], [Presence.AWAY]: [], [Presence.GONE]: [] };
+  while (!reader.isEmpty) {
+    const change = reader.u8("change");
+    const userId = reader.userId();
+    users[change]?.push(userId);
+  }
+  return [groupId, count, users[Presence.THERE], users[Presence.AWAY], users[Presence.GONE]];
+};
+
+const decodePushedEntry = (payload) => {
+  const reader = new PayloadReader(payload);
+  const place = { groupId: reader.gid(), epoch: reader.u64("epoch"), offset: readOffset(reader, "offset") };
+  return { ...place, ...readEntry(reader) };
+};
+
 /** The texts of refusals and of GOODBYE are for people: what is no UTF-8 in them is replaced. */
 const decodeError = (payload) => {
   const reader = new PayloadReader(payload);
@@ -754,7 +862,18 @@ class GroupEvent extends MeshEvent {
 }
 
 /** Another member broadcast `message`. */
-export class GroupMessageReceived extends GroupEvent {}
+export class GroupMessageReceived extends MeshEvent {
+  constructor(groupId, userId, message, offset = 0) {
+    super();
+    this.groupId = groupId;
+    this.userId = userId;
+    this.message = message;
+    /** Its place in the history, from 1; 0 = it has none, or the group was joined without `recover`. */
+    this.offset = offset;
+    Object.freeze(this);
+  }
+}
+
 /** A user joined and said `message`. */
 export class GroupMemberJoined extends GroupEvent {}
 /** A user left and said `message`. */
@@ -763,6 +882,46 @@ export class GroupMemberLeft extends GroupEvent {}
 export class GroupMemberLost extends GroupEvent {}
 /** A lost member is back; the application of the node made `message`. */
 export class GroupMemberBack extends GroupEvent {}
+
+/**
+ * The client is in a group again that it joined with `recover`, after a break. Messages that were missed follow as if
+ * they came just now. When `recovered` is false something may be missing.
+ */
+export class GroupRecovered extends MeshEvent {
+  constructor(groupId, recovered, error = null) {
+    super();
+    this.groupId = groupId;
+    this.recovered = recovered;
+    /** Why the client is in the group no more; null: it is. */
+    this.error = error;
+    Object.freeze(this);
+  }
+}
+
+/** Members of a watched group came, were lost or went. Without any of them: list them anew. */
+export class GroupPresenceChanged extends MeshEvent {
+  constructor(groupId, count, there = [], away = [], gone = []) {
+    super();
+    this.groupId = groupId;
+    /** How many there are now. */
+    this.count = count;
+    /** User IDs: came, or are back. */
+    this.there = there;
+    /** Lost their connection, and may come back. */
+    this.away = away;
+    /** Are members no more. */
+    this.gone = gone;
+    Object.freeze(this);
+  }
+}
+
+/** A message with its place in the history. Programs hear `GroupMessageReceived` or `PushReceived` instead. */
+class GroupLogged extends MeshEvent {
+  constructor(push) {
+    super();
+    this.push = push;
+  }
+}
 
 class RoomEvent extends MeshEvent {
   constructor(roomId, userId, message) {
@@ -830,6 +989,8 @@ const EVENT_CLASSES = Object.freeze({
   groupLeft: GroupMemberLeft,
   groupLost: GroupMemberLost,
   groupBack: GroupMemberBack,
+  groupRecovered: GroupRecovered,
+  groupPresence: GroupPresenceChanged,
   roomMessage: RoomMessageReceived,
   roomJoined: RoomMemberJoined,
   roomLeft: RoomMemberLeft,
@@ -872,6 +1033,8 @@ const decodePush = (ver, cmd, payload) => {
     if (MessageEvent !== undefined) return new MessageEvent(...decodePushedMessage(payload));
     const DirectMessageEvent = DIRECT_EVENTS.get(cmd);
     if (DirectMessageEvent !== undefined) return new DirectMessageEvent(...decodePushedDirect(payload));
+    if (cmd === Command.GROUP_RECOVER) return new GroupLogged(decodePushedEntry(payload));
+    if (cmd === Command.GROUP_PRESENCE) return new GroupPresenceChanged(...decodePushedPresence(payload));
     if (cmd === Command.ROOM_OWNER) return new RoomOwnerChanged(...decodePushedOwner(payload));
   }
   return new PushReceived(ver, cmd, new Message(payload));
@@ -1083,6 +1246,8 @@ class Pulse {
   }
 }
 
+const CLOSED_HERE = "closed by this program";
+
 const State = Object.freeze({ OFFLINE: "offline", SIGNING_IN: "signing in", ONLINE: "online" });
 
 /**
@@ -1209,10 +1374,9 @@ class ClientMachine {
     this.#sid = "";
     if (this.state === State.OFFLINE) return outputs;
     const isOnline = this.state === State.ONLINE;
-    const text = "closed by this program";
-    this.#end(null, text, outputs);
+    this.#end(null, CLOSED_HERE, outputs);
     if (isOnline) {
-      outputs.push(new Disconnected(null, LocalReason.CLOSED, text, false));
+      outputs.push(new Disconnected(null, LocalReason.CLOSED, CLOSED_HERE, false));
       this.#send(CORE_VER, Status.OK, Core.GOODBYE, 0, EMPTY);
     }
     return outputs;
@@ -1573,8 +1737,11 @@ class Connector {
     const outputs = this.#machine.leave();
     this.#flush();
     const closed = this.#dropLink(1000, "");
-    this.#beIdle(new NotConnected("closed by this program"));
+    // Between two connections the last Disconnected has promised a return.
+    const isBetween = this.#wasOnline && this.state !== "online";
+    this.#beIdle(new NotConnected(CLOSED_HERE));
     this.#take(outputs);
+    if (isBetween) this.#tell(new Disconnected(null, LocalReason.CLOSED, CLOSED_HERE, false));
     let timer = null;
     const late = new Promise((resolve) => {
       timer = this.#host.setTimeout(resolve, CLOSE_SECONDS * 1000);
@@ -1596,12 +1763,21 @@ class Connector {
         finish(value);
       };
       const waiter = { resolve: settle(resolve), reject: settle(reject) };
-      this.#checkUnsent(payload.length);
-      this.#machine.request(waiter, ver, cmd, payload, reliable, seconds, this.#host.now());
+      this.#ask(waiter, ver, cmd, payload, reliable, seconds);
       signal?.addEventListener("abort", abort, { once: true });
-      this.#write();
-      this.#setTimer();
     });
+  }
+
+  /** As `request`, for a built-in command whose waiter must be told before the pushes behind the answer. */
+  ask(waiter, cmd, payload) {
+    this.#ask(waiter, BUILT_IN_VER, cmd, payload, true, this.#options.requestTimeoutSeconds);
+  }
+
+  #ask(waiter, ver, cmd, payload, reliable, seconds) {
+    this.#checkUnsent(payload.length);
+    this.#machine.request(waiter, ver, cmd, payload, reliable, seconds, this.#host.now());
+    this.#write();
+    this.#setTimer();
   }
 
   send(ver, cmd, payload, reliable) {
@@ -1995,6 +2171,338 @@ class Place {
   }
 }
 
+/** A node that was asked and could not say is asked again after this, and nothing else before. */
+const AGAIN_SECONDS = 1;
+
+/** Groups that are asked for at one time after a break: nodes close connections that are refused too much. */
+const MAX_ASKING = 16;
+
+/** What changed in groups while lists of their members are on their way to the program. More is told at once. */
+const MAX_HELD = 1000;
+
+/** Refusals that say nothing about the group. */
+const PASSING = [TimedOut, RateLimited, NodeDraining, NodeOffline, TooManyPending, UnsentFull];
+
+const isPassing = (error) => PASSING.some((Class) => error instanceof Class);
+
+/** How far the client has come in a group that it follows. Epoch and offset 0: not known. */
+class GroupPlace {
+  /** What came after the place is not known yet: the node is asked, or will be. */
+  isBehind = false;
+  /** The place is another one than that which the answer will speak of: something was told since it was asked. */
+  hasStrayed = false;
+  /** What was missed lies before the place from which the node is asked next. */
+  hasMissed = false;
+  /** The program leaves the group; who joins anew begins anew. */
+  isLeaving = false;
+  /** Requests on their way. */
+  asking = 0;
+
+  constructor(epoch, offset) {
+    this.epoch = epoch;
+    this.offset = offset;
+  }
+}
+
+/**
+ * Groups that the client follows across breaks, each message told once, and who is in groups that it watches. After a
+ * break that lost something the node is asked, and the program is told how that went.
+ *
+ * The node's answers are heard here before the pushes behind them: promises would come too late.
+ */
+class GroupRecovery {
+  #host;
+  #ask;
+  #tell;
+  #ownId = "";
+  /** As many as the node lets a user be in. */
+  #places = new Map();
+  /** Groups whose presence is watched: whether the node has to be asked again, and is. */
+  #watches = new Map();
+  #asking = 0;
+  #retry = null;
+  #held = [];
+  #heldTimer = null;
+
+  /** @param ask `ask(waiter, cmd, payload)`, which throws what keeps it from being sent */
+  constructor(host, ask, tell) {
+    this.#host = host;
+    this.#ask = ask;
+    this.#tell = tell;
+  }
+
+  /** Join and follow a group; from where the client is when no position is given and it follows the group already. */
+  join(groupId, message, position) {
+    return new Promise((resolve, reject) => {
+      const before = this.#places.get(groupId);
+      const isKept = position === null && before !== undefined && !before.isLeaving;
+      const place = isKept ? before : new GroupPlace(...(position ?? [0n, 0]));
+      const payload = encodeAskRecover(groupId, place.epoch, place.offset, message);
+      if (!isKept) {
+        this.forget(groupId, false);
+        this.#places.set(groupId, place);
+      }
+      const failed = (error) => {
+        if (isKept) this.#notRecovered(groupId, place, error);
+        else if (this.#places.get(groupId) === place) this.forget(groupId);
+        reject(error);
+      };
+      this.#recover(groupId, place, payload, place.epoch !== 0n, { resolve, reject: failed });
+    });
+  }
+
+  /** The program leaves; call what is returned when it has left. */
+  leaving(groupId) {
+    const place = this.#places.get(groupId);
+    if (place !== undefined) place.isLeaving = true;
+    return () => {
+      if (this.#places.get(groupId) === place) this.forget(groupId);
+    };
+  }
+
+  /** The program stays after all. */
+  stays(groupId) {
+    const place = this.#places.get(groupId);
+    if (place !== undefined) place.isLeaving = false;
+  }
+
+  forget(groupId, isWatchOver = true) {
+    this.#places.delete(groupId);
+    if (isWatchOver) this.#watches.delete(groupId);
+  }
+
+  /** Return the epoch and offset of the last message told; null: not known. */
+  position(groupId) {
+    const place = this.#places.get(groupId);
+    return place === undefined || place.epoch === 0n ? null : { epoch: String(place.epoch), offset: place.offset };
+  }
+
+  /** List members. What changes behind the list is told when the program has it. */
+  presence(groupId, settings) {
+    return new Promise((resolve, reject) => {
+      const payload = encodeAskPresence(groupId, settings);
+      if (settings.watch === false) this.#watches.delete(groupId);
+      const answered = (presence) => {
+        if (settings.watch) this.#watches.set(groupId, { isStale: false, isAsked: false });
+        this.#heldTimer ??= this.#host.setTimeout(() => this.#release(), 0);
+        resolve(presence);
+      };
+      this.#askNow(Command.GROUP_PRESENCE, payload, decodePresence, { resolve: answered, reject });
+    });
+  }
+
+  /** Take an event; the program is told what comes of it. */
+  heard(event) {
+    if (event instanceof GroupLogged) {
+      this.#logged(event.push);
+    } else if (event instanceof GroupPresenceChanged && this.#heldTimer !== null && this.#held.length < MAX_HELD) {
+      this.#held.push(event);
+    } else if (event instanceof GroupMessageReceived && this.#isSuperfluous(event)) {
+      // It comes again, with its offset.
+    } else {
+      if (event instanceof Disconnected || this.#held.length === MAX_HELD) this.#release();
+      if (event instanceof Connected) this.#ownId = event.userId;
+      this.#tell(event);
+      if (event instanceof Connected) this.#connected(!(event.resumed && event.recovered));
+      if (event instanceof Disconnected) this.#disconnected(event);
+    }
+  }
+
+  #isSuperfluous(event) {
+    const place = this.#places.get(event.groupId);
+    return place !== undefined && place.isBehind && place.epoch !== 0n;
+  }
+
+  #connected(isLost) {
+    if (isLost) {
+      for (const place of this.#places.values()) place.isBehind = true;
+      for (const watch of this.#watches.values()) watch.isStale = true;
+    }
+    this.#catchUp();
+  }
+
+  #disconnected(event) {
+    // The next connection asks.
+    this.#host.clearTimeout(this.#retry);
+    this.#retry = null;
+    if (!event.willRetry) {
+      this.#places.clear();
+      this.#watches.clear();
+    }
+  }
+
+  /** Ask for what is not known, as much of it as may be asked at this moment. */
+  #catchUp() {
+    const mayAsk = () => this.#retry === null && this.#asking < MAX_ASKING;
+    for (const [groupId, place] of this.#places) {
+      if (!mayAsk()) return;
+      if (place.isBehind && place.asking === 0) this.#recoverAgain(groupId, place);
+    }
+    for (const [groupId, watch] of this.#watches) {
+      if (!mayAsk()) return;
+      // Where the client is no member yet it would be refused.
+      const isReady = !this.#places.get(groupId)?.isBehind;
+      if (watch.isStale && !watch.isAsked && isReady) this.#watchAgain(groupId, watch);
+    }
+  }
+
+  #failed(error, giveUp) {
+    if (isPassing(error)) {
+      this.#retry ??= this.#host.setTimeout(() => {
+        this.#retry = null;
+        this.#catchUp();
+      }, AGAIN_SECONDS * 1000);
+    } else if (!(error instanceof DeliveryError)) {
+      giveUp();
+      this.#catchUp();
+    }
+  }
+
+  #recover(groupId, place, payload, isTold, waiter) {
+    place.isBehind = true;
+    if (place.asking === 0) place.hasStrayed = false;
+    place.asking += 1;
+    const reject = (error) => {
+      place.asking -= 1;
+      waiter.reject(error);
+    };
+    const resolve = (answer) => {
+      place.asking -= 1;
+      waiter.resolve();
+      if (this.#places.get(groupId) === place) this.#recovered(groupId, place, answer, isTold);
+      this.#catchUp();
+    };
+    this.#askNow(Command.GROUP_RECOVER, payload, decodeRecovered, { resolve, reject });
+  }
+
+  #recovered(groupId, place, answer, isTold) {
+    // What was told without its offset may be among what is given back: rather none of that than something twice.
+    const isPassedOver = answer.recovered && place.hasStrayed;
+    const isWhole = answer.recovered && !isPassedOver && !place.hasMissed;
+    place.isBehind = false;
+    place.hasMissed = false;
+    if (!answer.recovered || isPassedOver) [place.epoch, place.offset] = [answer.epoch, answer.offset];
+    if (isTold || isPassedOver) this.#tell(new GroupRecovered(groupId, isWhole));
+  }
+
+  #recoverAgain(groupId, place) {
+    const payload = encodeAskRecover(groupId, place.epoch, place.offset);
+    this.#asking += 1;
+    const resolve = () => {
+      this.#asking -= 1;
+    };
+    const reject = (error) => {
+      this.#asking -= 1;
+      this.#notRecovered(groupId, place, error);
+    };
+    this.#recover(groupId, place, payload, true, { resolve, reject });
+  }
+
+  #notRecovered(groupId, place, error) {
+    this.#failed(error, () => {
+      if (this.#places.get(groupId) !== place) return;
+      this.forget(groupId);
+      this.#tell(new GroupRecovered(groupId, false, error));
+    });
+  }
+
+  #watchAgain(groupId, watch) {
+    const isOver = () => this.#watches.get(groupId) !== watch;
+    this.#asking += 1;
+    watch.isAsked = true;
+    const ended = () => {
+      this.#asking -= 1;
+      watch.isAsked = false;
+    };
+    const resolve = ({ count }) => {
+      ended();
+      watch.isStale = false;
+      this.#catchUp();
+      if (!isOver()) this.#tell(new GroupPresenceChanged(groupId, count));
+    };
+    const reject = (error) => {
+      ended();
+      this.#failed(error, () => {
+        if (!isOver()) this.#watches.delete(groupId);
+      });
+    };
+    const payload = encodeAskPresence(groupId, { limit: 0, watch: true });
+    this.#askNow(Command.GROUP_PRESENCE, payload, decodePresence, { resolve, reject });
+  }
+
+  /** Ask; what keeps it from being sent or the answer from being read is told as a refusal is. */
+  #askNow(cmd, payload, decode, { resolve, reject }) {
+    const answered = (answer) => {
+      let told;
+      try {
+        told = readAnswer(answer, decode);
+      } catch (error) {
+        reject(error);
+        return;
+      }
+      resolve(told);
+    };
+    try {
+      this.#ask({ resolve: answered, reject }, cmd, payload);
+    } catch (error) {
+      reject(error);
+    }
+  }
+
+  /** Take a message with its place: tell it once, and in order. */
+  #logged(push) {
+    const { groupId, epoch, offset } = push;
+    const place = this.#places.get(groupId);
+    let isCut = false;
+    if (place !== undefined) {
+      if (epoch !== 0n && epoch === place.epoch) {
+        if (offset <= place.offset) return;
+        if (offset > place.offset + 1) {
+          place.isBehind = true;
+          this.#catchUp();
+          return;
+        }
+      } else if (epoch !== place.epoch) {
+        place.hasStrayed = true;
+        const wasKnown = place.epoch !== 0n;
+        if (wasKnown && place.isBehind) place.hasMissed = true;
+        isCut = wasKnown && !place.isBehind && epoch !== 0n;
+      }
+      [place.epoch, place.offset] = [epoch, offset];
+    }
+    if (isCut) this.#tell(new GroupRecovered(groupId, false));
+    if (push.sender === this.#ownId) return;
+    const isMessage = push.ver === BUILT_IN_VER && push.cmd === Command.GROUP_BROADCAST;
+    if (isMessage) this.#tell(new GroupMessageReceived(groupId, push.sender, push.message, offset));
+    else this.#tell(new PushReceived(push.ver, push.cmd, push.message));
+  }
+
+  #release() {
+    this.#host.clearTimeout(this.#heldTimer);
+    this.#heldTimer = null;
+    const held = this.#held;
+    this.#held = [];
+    for (const event of held) this.#tell(event);
+  }
+}
+
+/** Read an answer. As it is, an error would read as if the request had been at fault. */
+const readAnswer = (answer, decode) => {
+  try {
+    return decode(answer);
+  } catch (error) {
+    throw new RemoteProtocolError(`the answer cannot be read: ${error.message}`);
+  }
+};
+
+/** Return epoch and offset of a position that a program gave; null: it has none. */
+const readPosition = (position) => {
+  if (position === true || position === null) return null;
+  const { epoch, offset } = position;
+  if (typeof epoch !== "string" || !/^\d{1,20}$/.test(epoch)) throw new TypeError("recover is true or a position");
+  return [BigInt(epoch), offset];
+};
+
 /** Callbacks by class of event. */
 class Listeners {
   #entries = [];
@@ -2004,22 +2512,25 @@ class Listeners {
   add(what, callback) {
     const wanted = eventClass(what);
     if (typeof callback !== "function") throw new TypeError("the callback is no function");
-    const entry = { wanted, callback };
+    const entry = { wanted, callback, isOver: false };
     this.#entries.push(entry);
     this.#byClass.clear();
     return () => {
+      entry.isOver = true;
       this.#entries = this.#entries.filter((other) => other !== entry);
       this.#byClass.clear();
     };
   }
 
   tell(event) {
-    let callbacks = this.#byClass.get(event.constructor);
-    if (callbacks === undefined) {
-      callbacks = this.#entries.filter(({ wanted }) => event instanceof wanted).map(({ callback }) => callback);
-      this.#byClass.set(event.constructor, callbacks);
+    let entries = this.#byClass.get(event.constructor);
+    if (entries === undefined) {
+      entries = this.#entries.filter(({ wanted }) => event instanceof wanted);
+      this.#byClass.set(event.constructor, entries);
     }
-    for (const callback of callbacks) {
+    for (const { callback, isOver } of entries) {
+      // An earlier one has ended it.
+      if (isOver) continue;
       // The program's bug must not end its connection, nor keep the event from others.
       const failed = (error) => console.error(`meshrelay: a callback for ${event.name} failed:`, error);
       try {
@@ -2185,8 +2696,10 @@ const isSame = (left, right) => left.length === right.length && left.every((byte
  */
 export class Client {
   #connector;
+  #recovery;
   #host;
   #listeners = new Listeners();
+  #streams = new Set();
 
   /**
    * @param {string | null} [url] `ws://host:port/` or `wss://`: the WebSocket of a node. `http://host:port` or
@@ -2200,7 +2713,9 @@ export class Client {
     const given = readOptions(isUrl ? options : url);
     this.#host = { ...defaultHost(), ...host };
     const place = new Place(isUrl && url !== null ? String(url) : null, given, this.#host);
-    this.#connector = new Connector(place, given, this.#host, (event) => this.#listeners.tell(event));
+    this.#connector = new Connector(place, given, this.#host, (event) => this.#recovery.heard(event));
+    const ask = (waiter, cmd, payload) => this.#connector.ask(waiter, cmd, payload);
+    this.#recovery = new GroupRecovery(this.#host, ask, (event) => this.#listeners.tell(event));
   }
 
   /** True: signed in at this moment. */
@@ -2220,7 +2735,10 @@ export class Client {
 
   /** Say GOODBYE; the session is over. Resolves when the connection is closed, two seconds later at most. */
   close() {
-    return this.#connector.close();
+    const closed = this.#connector.close();
+    // Where it never was connected nothing has told them.
+    for (const stream of this.#streams) stream.end();
+    return closed;
   }
 
   /** Return the seconds that a round trip to the node took. */
@@ -2238,14 +2756,41 @@ export class Client {
     return this.#ask(Command.GROUP_CREATE, encodeNewGroup(settings), decodeGid);
   }
 
-  /** Become a member; the others are told when the message is not empty. */
-  async joinGroup(groupId, message = EMPTY) {
-    await this.#ask(Command.GROUP_JOIN, encodeGidMessage(groupId, message));
+  /**
+   * Become a member; the others are told when the message is not empty. With `recover` the client gives back after each
+   * break what was missed, if the group has a history. True: from now on. A position of `groupPosition`: from there on.
+   */
+  async joinGroup(groupId, message = EMPTY, { recover = false } = {}) {
+    if (recover !== false) await this.#recovery.join(groupId, message, readPosition(recover));
+    else await this.#ask(Command.GROUP_JOIN, encodeGidMessage(groupId, message));
   }
 
   /** Be no member any more; the others are told when the message is not empty. */
   async leaveGroup(groupId, message = EMPTY) {
-    await this.#ask(Command.GROUP_LEAVE, encodeGidMessage(groupId, message));
+    const left = this.#recovery.leaving(groupId);
+    try {
+      await this.#ask(Command.GROUP_LEAVE, encodeGidMessage(groupId, message));
+    } catch (error) {
+      if (error instanceof NotMember || error instanceof GroupNotFound) left();
+      else this.#recovery.stays(groupId);
+      throw error;
+    }
+    left();
+  }
+
+  /** Return {epoch, offset} of the last message told of a group that was joined with `recover`; null: none. */
+  groupPosition(groupId) {
+    return this.#recovery.position(groupId);
+  }
+
+  /** Return {epoch, head, messages}: what is kept of a group behind the offset `after`, the oldest first. */
+  async history(groupId, settings = {}) {
+    return this.#ask(Command.GROUP_HISTORY, encodeAskHistory(groupId, settings), decodeHistory);
+  }
+
+  /** Return {count, members} of a group. With `watch` what changes is told from now on; false: no more. */
+  async presence(groupId, settings = {}) {
+    return this.#recovery.presence(groupId, settings);
   }
 
   /** Join some group that others made in this way, or make one; return {created, groupId}. */
@@ -2326,7 +2871,11 @@ export class Client {
   /** Return the events from now on, for `for await`. It ends when the client is closed or gives up. */
   events({ of = MeshEvent, maxEvents = 1024, whenFull = WhenFull.DROP_OLDEST } = {}) {
     const wanted = eventClass(of);
-    const stream = new EventStream(maxEvents, whenFull, () => remove());
+    const stream = new EventStream(maxEvents, whenFull, () => {
+      remove();
+      this.#streams.delete(stream);
+    });
+    this.#streams.add(stream);
     const remove = this.#listeners.add(MeshEvent, (event) => {
       if (event instanceof wanted) stream.put(event);
       if (event instanceof Disconnected && !event.willRetry) stream.end();
@@ -2335,13 +2884,7 @@ export class Client {
   }
 
   async #ask(cmd, payload, decode = () => undefined, reliable = true) {
-    const answer = await this.#connector.request(BUILT_IN_VER, cmd, payload, { reliable });
-    try {
-      return decode(answer);
-    } catch (error) {
-      // As it is, it would read as if the request had been at fault.
-      throw new RemoteProtocolError(`the answer cannot be read: ${error.message}`);
-    }
+    return readAnswer(await this.#connector.request(BUILT_IN_VER, cmd, payload, { reliable }), decode);
   }
 }
 
@@ -2362,13 +2905,21 @@ export const internals = Object.freeze({
   decodeError,
   decodeGid,
   decodeGidList,
+  decodeHistory,
   decodeOwner,
+  decodePresence,
   decodePush,
   decodePushedDirect,
+  decodePushedEntry,
   decodePushedMessage,
   decodePushedOwner,
+  decodePushedPresence,
+  decodeRecovered,
   decodeRoomList,
   decodeWelcome,
+  encodeAskHistory,
+  encodeAskPresence,
+  encodeAskRecover,
   encodeDirect,
   encodeFrame,
   encodeGidMessage,

@@ -1,16 +1,22 @@
-/** A TCP proxy whose connections can be cut at any byte. */
+/** A TCP proxy whose connections can be cut at any byte, and that can lead elsewhere or nowhere. */
 
 import net from "node:net";
 
 export class CuttingProxy {
   cuts = 0;
+  /** ws://host:port/ of the node for connections from now on; null: they are refused. */
+  target;
   #pairs = new Set();
   #server;
 
-  /** @param {string} target ws://host:port/ of the node */
   constructor(target) {
-    const { hostname, port } = new URL(target);
+    this.target = target;
     this.#server = net.createServer((client) => {
+      if (this.target === null) {
+        client.resetAndDestroy();
+        return;
+      }
+      const { hostname, port } = new URL(this.target);
       const node = net.connect({ host: hostname, port: Number(port) });
       const pair = { client, node, bytesLeft: Infinity };
       this.#pairs.add(pair);

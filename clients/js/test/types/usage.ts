@@ -17,6 +17,7 @@ import {
   WhenFull,
   type AnyEvent,
   type ClientOptions,
+  type GroupPosition,
 } from "meshrelay";
 
 const options: ClientOptions = { user: "ann", token: async () => "jwt", retryFirst: true };
@@ -35,6 +36,15 @@ const owner: string = await client.joinRoom(groupId, "hi");
 const { members } = await client.roomMembers(groupId);
 await client.broadcast(groupId, "hi", { reliable: false });
 client.broadcastNowait(groupId, new ArrayBuffer(3));
+await client.joinGroup(groupId, "", { recover: true });
+const position: GroupPosition | null = client.groupPosition(groupId);
+await client.joinGroup(groupId, "", { recover: position });
+const { epoch, head, messages } = await client.history(groupId, { after: position?.offset ?? 0, limit: 10 });
+for (const { offset, sender, message } of messages) [offset satisfies number, sender + epoch + message.text()];
+const { count, members: present } = await client.presence(groupId, { watch: true });
+if (present.length < count) await client.presence(groupId, { after: present.at(-1)?.userId ?? "" });
+// @ts-expect-error a position has an epoch too
+await client.joinGroup(groupId, "", { recover: { offset: 7 } });
 const answer: Message = await client.request(2, 1, new PayloadWriter().u64(5n).str8("x").finish(), { timeoutSeconds: 1 });
 const text: string = answer.text();
 const big: bigint = new PayloadReader(answer).u64();
@@ -53,6 +63,12 @@ client.on("event", (event: AnyEvent) => {
       return event.code === CloseCode.REPLACED || event.reason === "SILENT" || event.willRetry;
     case "roomOwner":
       return event.owner;
+    case "groupMessage":
+      return event.offset;
+    case "groupRecovered":
+      return event.recovered || event.error?.message;
+    case "groupPresence":
+      return [...event.there, ...event.away, ...event.gone].length === 0 && event.count;
     case "pushReceived":
       return event.payload.json();
     default:
@@ -76,4 +92,4 @@ try {
   else if (error instanceof UnsentFull) error.limitBytes satisfies number;
 }
 
-export { big, bytes, created, members, owner, recovered, text };
+export { big, bytes, created, head, members, owner, recovered, text };
