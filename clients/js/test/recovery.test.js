@@ -319,6 +319,28 @@ test("who leaves and joins in one breath begins anew and is followed", async () 
   assert.equal(story.client.groupPosition(GID), null);
 });
 
+test("a group that is being left is not joined again, but is if the client stays after all", async () => {
+  const story = await Story.following();
+  await story.comeBack({ resumed: true });
+  await story.asked();
+  story.receive(story.refusal(4));
+  const left = story.client.leaveGroup(GID);
+  await story.host.advance(1.1);
+  assert.deepEqual(await story.asked(), [[112, GID]]);
+  story.receive(story.refusal(8));
+  await assert.rejects(left, { name: "Refused" });
+  assert.deepEqual(await story.asked(), [[118, GID, 7n, 3n, ""]]);
+});
+
+test("a message that is too large ends its own call, and the group is followed on", async () => {
+  const story = await Story.following();
+  const tooLarge = "x".repeat(10_000_000);
+  await assert.rejects(story.client.joinGroup(GID, tooLarge, { recover: true }), { name: "MessageTooLarge" });
+  assert.deepEqual(await story.asked(), [[118, GID, 7n, 3n, ""]]);
+  story.receive(story.recovered(true, 7, 4), logged(4));
+  assert.deepEqual(story.heard(), [true, 4]);
+});
+
 test("a client that cannot ask for all its groups at once asks for the rest a second later", async () => {
   const story = await Story.begin({ maxPendingRequests: 1 });
   for (const groupId of [GID, OTHER]) {

@@ -2243,7 +2243,9 @@ class GroupRecovery {
         this.#places.set(groupId, place);
       }
       const failed = (error) => {
-        if (isKept) this.#notRecovered(groupId, place, error);
+        // The message of this call is at fault, not the question.
+        if (isKept && error instanceof MessageTooLarge) this.#catchUp();
+        else if (isKept) this.#notRecovered(groupId, place, error);
         else if (this.#places.get(groupId) === place) this.forget(groupId);
         reject(error);
       };
@@ -2263,7 +2265,9 @@ class GroupRecovery {
   /** The program stays after all. */
   stays(groupId) {
     const place = this.#places.get(groupId);
-    if (place !== undefined) place.isLeaving = false;
+    if (place === undefined) return;
+    place.isLeaving = false;
+    this.#catchUp();
   }
 
   forget(groupId, isWatchOver = true) {
@@ -2336,7 +2340,8 @@ class GroupRecovery {
     const mayAsk = () => this.#retry === null && this.#asking < MAX_ASKING;
     for (const [groupId, place] of this.#places) {
       if (!mayAsk()) return;
-      if (place.isBehind && place.asking === 0) this.#recoverAgain(groupId, place);
+      // One that is left would be joined again.
+      if (place.isBehind && place.asking === 0 && !place.isLeaving) this.#recoverAgain(groupId, place);
     }
     for (const [groupId, watch] of this.#watches) {
       if (!mayAsk()) return;
