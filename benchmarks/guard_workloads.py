@@ -7,6 +7,7 @@ returns how many messages it delivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -245,6 +246,23 @@ def direct() -> Callable[[], int]:
     return lambda: run() // 2
 
 
+def one_direct(is_websocket: bool) -> Callable[[], int]:
+    """Direct messages of which each comes in a read of its own and wants no answer: from many users, in one turn."""
+    node = _Node()
+    sign_in, wrap = (node.websocket, masked) if is_websocket else (node.tcp, bytes)
+    pairs = []
+    for number in range(BURST):
+        sign_in(f"to-{number}")
+        frame = encode_frame(BUILT_IN_VER, 1, Command.DM_SEND, 0, encode_direct(f"to-{number}", PAYLOAD))
+        pairs.append((sign_in(f"from-{number}"), wrap(frame)))
+
+    def read() -> None:
+        for send, data in pairs:
+            send(data)
+
+    return node.work(read, READS * BURST)
+
+
 def received_by_websocket() -> Callable[[], int]:
     """Messages of one frame each, in one read, to one other member."""
     node = _Node()
@@ -298,6 +316,8 @@ WORKLOADS: Mapping[str, Workload] = MappingProxyType(
     {
         "broadcast to 210": broadcast,
         "direct messages": direct,
+        "direct messages one by one": partial(one_direct, False),
+        "direct messages one by one, WebSocket": partial(one_direct, True),
         "received by WebSocket": received_by_websocket,
         "received by UDP": received_by_udp,
         "across nodes": across_nodes,

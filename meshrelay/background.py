@@ -64,12 +64,14 @@ class Alarms:
 
     :param clock: its `callLater` is used for the next slot only.
     :param resolution_seconds: an alarm rings at its time or up to this much later, never before.
+    :ivar now: gives the seconds of the clock; its own function, for it is asked at each read.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, resolution_seconds: float = 0.05) -> None:
         self._clock = clock
+        self.now: Callable[[], float] = clock.seconds
         self._resolution_seconds = resolution_seconds
         self._slots: dict[int, list[Alarm]] = {}
         #: A heap of the slots: groups may have lifetimes in ever so many of them.
@@ -77,14 +79,10 @@ class Alarms:
         self._next_slot: int | None = None
         self._timer: IDelayedCall | None = None
 
-    def now(self) -> float:
-        """Seconds of the clock."""
-        return self._clock.seconds()
-
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Alarm:
         """Call `callback` once, `seconds` from now. What it raises is logged."""
         alarm = Alarm(callback)
-        slot = ceil((self._clock.seconds() + seconds) / self._resolution_seconds)
+        slot = ceil((self.now() + seconds) / self._resolution_seconds)
         alarms = self._slots.get(slot)
         if alarms is None:
             alarms = self._slots[slot] = []
@@ -106,12 +104,12 @@ class Alarms:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._next_slot = slot
-        delay = max(0.0, slot * self._resolution_seconds - self._clock.seconds())
+        delay = max(0.0, slot * self._resolution_seconds - self.now())
         self._timer = self._clock.callLater(delay, self._slot_due)
 
     def _slot_due(self) -> None:
         # Floating point may wake us a hair early; the slot that was waited for is due by definition.
-        passed = int(self._clock.seconds() / self._resolution_seconds)
+        passed = int(self.now() / self._resolution_seconds)
         last_due = max(passed, self._next_slot or 0)
         self._next_slot = None
         due = []

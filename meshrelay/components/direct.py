@@ -107,12 +107,10 @@ class DirectMessages:
         self._alarms = parts.alarms
         self._turn = turn
         self._rules = rules
-        self._table = ChannelTable(rules.max_channels, rules.cache_seconds)
+        self._table = ChannelTable(rules.max_channels, rules.cache_seconds, self._expire_later)
         self._delivery = DirectDelivery(parts.clock, rules.lookup_timeout_seconds)
         self._routes = DirectRoutes(parts, self._table, self._delivery.deliver, rules.lookup_timeout_seconds)
-        self._commands = DirectCommands(
-            self._routes, self._delivery, self._clear_channel, self._expire_later, rules.max_payload_bytes
-        )
+        self._commands = DirectCommands(self._routes, self._delivery, self._clear_channel, rules.max_payload_bytes)
         self._is_exposed = False
         self._clear_callbacks: list[Callable[[str, User], object]] = []
         self._disconnect_callbacks: list[DisconnectCallback] = []
@@ -226,7 +224,6 @@ class DirectMessages:
         if not direct.message:
             raise MessageIsEmpty
         done: Deferred[CommandError | None] = Deferred()
-        self._expire_later()
         self._routes.send(direct, done.callback)
         error = await done
         if error is not None:
@@ -322,7 +319,6 @@ class DirectMessages:
             back = self._table.open(direct.peer_id, direct.sender_id, self._clock.seconds())
             if back.is_idle or back.place is None:
                 back.place = Place(node_id, direct.sender_sid)
-            self._expire_later()
         number = parcel.number
         self._delivery.deliver(direct, session, lambda outcome: self._tell(node_id, number, outcome))
 

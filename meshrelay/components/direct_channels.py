@@ -102,12 +102,14 @@ class ChannelTable:
 
     :param limit: channels; an idle one goes when there is one more.
     :param keep_seconds: an idle one that was not used for so long goes. 0 = at once.
+    :param opened: called when there is one more.
     :ivar evicted: how many went because there were too many.
     """
 
-    def __init__(self, limit: int, keep_seconds: float) -> None:
+    def __init__(self, limit: int, keep_seconds: float, opened: Callable[[], object] | None = None) -> None:
         self._limit = limit
         self._keep_seconds = keep_seconds
+        self._opened = opened
         #: Longest unused first, about.
         self._channels: OrderedDict[tuple[str, str], Channel] = OrderedDict()
         self._peers_of: dict[str, dict[str, Channel]] = {}
@@ -123,13 +125,15 @@ class ChannelTable:
 
     def open(self, user_id: str, peer_id: str, now: float) -> Channel:
         """Return the channel of this pair, which is used now."""
-        channel = self.find(user_id, peer_id)
+        channel = self._channels.get((user_id, peer_id))
         if channel is None:
             channel = Channel(user_id, peer_id, now)
             self._channels[user_id, peer_id] = channel
             self._peers_of.setdefault(user_id, {})[peer_id] = channel
             if len(self._channels) > self._limit:
                 self._evict(channel)
+            if self._opened is not None:
+                self._opened()
         elif now - channel.touched_at > TOUCH_SECONDS:
             channel.touched_at = now
             self._channels.move_to_end((user_id, peer_id))

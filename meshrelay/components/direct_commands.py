@@ -39,7 +39,6 @@ class DirectCommands:
     """What clients may call.
 
     :param clear_channel: ends a channel at both ends.
-    :param used: called when channels were used.
     :param max_payload_bytes: a push is never longer.
     """
 
@@ -48,13 +47,11 @@ class DirectCommands:
         routes: DirectRoutes,
         delivery: DirectDelivery,
         clear_channel: Callable[[Clear], object],
-        used: Callable[[], object],
         max_payload_bytes: int,
     ) -> None:
         self._routes = routes
         self._delivery = delivery
         self._clear_channel = clear_channel
-        self._used = used
         self._max_payload_bytes = max_payload_bytes
         # Who talks does so more than once; the commonest heads are not read anew for each message.
         self._peer_of = lru_cache(MAX_KNOWN_HEADS)(_peer_of)
@@ -78,8 +75,10 @@ class DirectCommands:
         for place, payload in enumerate(frames.payloads):
             start = payload[0] + 1 if payload else 0
             if payload[:start] != head:
-                self._deliver(pushes, peer, frames.request_ids[first:place], answers)
-                pushes, first = [], place
+                if pushes:
+                    self._deliver(pushes, peer, frames.request_ids[first:place], answers)
+                    pushes = []
+                first = place
                 head = payload[:start]
                 peer, size = self._peer_here(user.user_id, head), -1
             if peer is not None and start < len(payload) <= limit + start:
@@ -88,11 +87,13 @@ class DirectCommands:
                     push_head = encode_push_head(_VER, _DM_SEND, len(sender) + size - start) + sender
                 pushes.append(push_head + payload[start:])
             else:
-                self._deliver(pushes, peer, frames.request_ids[first:place], answers)
-                pushes, first = [], place + 1
+                if pushes:
+                    self._deliver(pushes, peer, frames.request_ids[first:place], answers)
+                    pushes = []
+                first = place + 1
                 self._run_one(user, frames.request_ids[place], payload, limit, answers)
-        self._deliver(pushes, peer, frames.request_ids[first:] if first else frames.request_ids, answers)
-        self._used()
+        if pushes:
+            self._deliver(pushes, peer, frames.request_ids[first:] if first else frames.request_ids, answers)
 
     def _peer_here(self, user_id: str, head: bytes) -> ISession | None:
         """The session of a peer to whom messages can be pushed at once; None: they must go the long way."""
@@ -102,7 +103,7 @@ class DirectCommands:
         return self._routes.session_here(user_id, peer_id) if peer_id is not None else None
 
     def _deliver(self, pushes: list[bytes], peer: ISession | None, request_ids: list[int], answers: Answers) -> None:
-        if pushes and peer is not None:
+        if peer is not None:
             peer.deliver(Batch(pushes))
             self._routes.sent += len(pushes)
             self._delivery.delivered += len(pushes)

@@ -61,6 +61,7 @@ class DirectDelivery:
     """See the module.
 
     :param seconds: what the callbacks of one message may take together.
+    :ivar has_callbacks: the application wants to see messages before they are delivered.
     """
 
     _log = Logger()
@@ -73,14 +74,10 @@ class DirectDelivery:
         #: (sender, peer) -> what waits behind the message that a callback has.
         self._queues: dict[tuple[str, str], deque[tuple[Direct, ISession, Done]]] = {}
         self._waiting = 0
+        self.has_callbacks = False
         self.delivered = 0
         self.declined = 0
         self.failed = 0
-
-    @property
-    def has_callbacks(self) -> bool:
-        """Whether the application wants to see messages before they are delivered."""
-        return bool(self._receive or self._change)
 
     @property
     def waiting_count(self) -> int:
@@ -90,10 +87,12 @@ class DirectDelivery:
     def on_receive(self, callback: ReceiveCallback) -> None:
         """See `IDirectMessages`."""
         self._receive.append(callback)
+        self.has_callbacks = True
 
     def on_message(self, callback: MessageCallback) -> None:
         """See `IDirectMessages`."""
         self._change.append(callback)
+        self.has_callbacks = True
 
     def deliver(self, direct: Direct, session: ISession, done: Done) -> None:
         """Bring a message to its peer.
@@ -101,7 +100,7 @@ class DirectDelivery:
         :param session: of the peer.
         :param done: called once, perhaps before this returns.
         """
-        if not self._receive and not self._change:
+        if not self.has_callbacks:
             self.delivered += 1
             push_direct(session, direct, direct.message)
             done(Outcome.TAKEN)

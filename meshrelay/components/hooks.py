@@ -33,9 +33,10 @@ class Command:
     """One (ver, cmd): what runs, before it, after it.
 
     :param run: see `CommandRun`. It may raise CommandError.
+    :ivar has_hooks: something runs before or after it.
     """
 
-    __slots__ = ("_is_sealed", "after", "before", "cmd", "run", "ver")
+    __slots__ = ("_is_sealed", "after", "before", "cmd", "has_hooks", "run", "ver")
 
     def __init__(self, ver: int, cmd: int, run: CommandRun) -> None:
         self.ver = ver
@@ -43,6 +44,7 @@ class Command:
         self.run = run
         self.before: list[Hook] = []
         self.after: list[Hook] = []
+        self.has_hooks = False
         self._is_sealed = False
 
     def add_before(self, hook: Hook) -> None:
@@ -50,24 +52,24 @@ class Command:
 
         :raises RuntimeError: the command is exposed already.
         """
-        self._check_open()
-        self.before.append(hook)
+        self._add(self.before, hook)
 
     def add_after(self, hook: Hook) -> None:
         """Run `hook` after the command, behind the hooks added earlier.
 
         :raises RuntimeError: the command is exposed already.
         """
-        self._check_open()
-        self.after.append(hook)
+        self._add(self.after, hook)
 
     def seal(self) -> None:
         """Take no more hooks: clients can call the command now."""
         self._is_sealed = True
 
-    def _check_open(self) -> None:
+    def _add(self, hooks: list[Hook], hook: Hook) -> None:
         if self._is_sealed:
             raise RuntimeError(f"command ({self.ver}, {self.cmd}) is exposed already: register hooks before that")
+        hooks.append(hook)
+        self.has_hooks = True
 
     def start(self, session: ISession, payload: bytes, reliable: bool) -> bytes | Deferred[bytes]:
         """Run hooks and command.
@@ -75,7 +77,7 @@ class Command:
         :returns: the payload of the OK response, or a Deferred of it.
         :raises CommandError: at once or through the Deferred: what the client is to be told.
         """
-        if not self.before and not self.after:
+        if not self.has_hooks:
             result = self.run(session, payload, reliable)
             if type(result) is bytes:
                 return result
@@ -203,11 +205,6 @@ class PipelinedCommand(Command):
         self.run_many = run_many
         if run is None:
             self.seal()
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether each frame must be looked at by itself."""
-        return bool(self.before or self.after)
 
 
 def _never_run(session: ISession, payload: bytes, reliable: bool) -> bytes:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from meshrelay.counters import NodeCounters
-from meshrelay.fanout.turn import Turn
+from meshrelay.fanout.turn import TOGETHER, Turn
 from meshrelay.interfaces import IFanout, ISubscriber
 from meshrelay.wire.prepared import Batch
 
@@ -147,31 +147,47 @@ class Channel:
         reliables, self._reliables = self._reliables, []
         self._pending_bytes = 0
         start = 0
-        for end in _cuts(senders):
+        cuts = _cuts(senders)
+        # Who gets several batches gets them in one write.
+        is_all = len(cuts) == 1
+        for end in cuts:
             section = slice(start, end)
-            self._deliver_section(frames[section], counts[section], senders[section], reliables[section])
+            self._deliver_section(frames[section], counts[section], senders[section], reliables[section], is_all)
             start = end
         self._counters.batches += 1
 
     def _deliver_section(
-        self, frames: list[bytes], counts: list[int], senders: list[ISubscriber | None], reliables: list[bool]
+        self,
+        frames: list[bytes],
+        counts: list[int],
+        senders: list[ISubscriber | None],
+        reliables: list[bool],
+        is_all: bool,
     ) -> None:
         own_batches = self._batches_of_senders(frames, counts, senders, reliables)
-        everything = Batch(frames, reliables, counts)
-        delivered = 0
         # A copy: a subscriber that is closed for being slow leaves the channel from inside the loop.
-        for subscriber in list(self._subscribers):
-            batch = own_batches.get(subscriber, everything) if own_batches else everything
-            if batch is None:
-                continue
+        others = self._subscribers.copy()
+        for sender, batch in own_batches.items():
+            del others[sender]
+            if batch is not None:
+                self._hand_out(batch, [sender])
+        everything = Batch(frames, reliables, counts)
+        receivers = list(others)
+        for start in range(0, len(receivers), TOGETHER):
+            self._hand_out(everything, receivers[start : start + TOGETHER])
+            if is_all:
+                self._turn.send_some()
+
+    def _hand_out(self, batch: Batch, receivers: list[ISubscriber]) -> None:
+        failures = 0
+        for receiver in receivers:
             try:
-                subscriber.deliver(batch)
+                receiver.deliver(batch)
             except Exception:  # one receiver's error must never reach another
-                self._log.failure("delivery to {subscriber} failed", subscriber=subscriber)
-                self._counters.delivery_failures += 1
-            else:
-                delivered += batch.count
-        self._counters.deliveries += delivered
+                self._log.failure("delivery to {subscriber} failed", subscriber=receiver)
+                failures += 1
+        self._counters.delivery_failures += failures
+        self._counters.deliveries += batch.count * (len(receivers) - failures)
 
     def _batches_of_senders(
         self, frames: list[bytes], counts: list[int], senders: list[ISubscriber | None], reliables: list[bool]

@@ -136,7 +136,7 @@ class Outbox:
         if send is None:
             return None
         self._is_scheduled = False
-        self._waiting = []
+        waiting.clear()
         self._waiting_bytes = 0
         counters = self._counters
         counters.bytes_sent += len(data)

@@ -50,7 +50,10 @@ class Turn:
         self._joins: list[Flushable] = []
         self._sends: list[Sendable] = []
         self._writes: list[Flushable] = []
+        #: Until the joins are done: what they add is done in the same turn.
         self._is_scheduled = False
+        #: What is sent now cannot become more in this turn.
+        self._is_settled = False
 
     def join(self, flushable: Flushable) -> None:
         """Flush `flushable` at the end of the turn, before all writes."""
@@ -76,15 +79,28 @@ class Turn:
 
     def end(self) -> None:
         """Do everything that was put off. What is scheduled meanwhile belongs to the next turn."""
-        self._is_scheduled = False
         # Joins first: they add to the writes of this same turn.
         joins, self._joins = self._joins, []
+        self._is_settled = len(joins) == 1 and not self._sends
         self._flush(joins)
+        self._is_scheduled = self._is_settled = False
+        if self._joins:
+            self._schedule()
         sends, self._sends = self._sends, []
         for start in range(0, len(sends), TOGETHER):
             self._send_together(sends[start : start + TOGETHER])
         writes, self._writes = self._writes, []
         self._flush(writes)
+
+    def send_some(self) -> None:
+        """Send what there is already, unless something of this turn may still be added to it.
+
+        For a join that gives each of many receivers one thing: call it behind each `TOGETHER` of them, and the first
+        ones need not wait for the last ones.
+        """
+        if self._is_settled:
+            sends, self._sends = self._sends, []
+            self._send_together(sends)
 
     def _send_together(self, sendables: list[Sendable]) -> None:
         """First everything is made ready, then the sockets are written to without a pause.

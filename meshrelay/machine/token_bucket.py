@@ -42,10 +42,13 @@ class TokenBucket:
 
         :returns: how many were taken.
         """
-        self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate_per_second)
+        tokens = self._tokens + (now - self._updated_at) * self._rate_per_second
+        # Asked for each message: a call of min costs as much as all the rest.
+        if tokens > self._burst:  # noqa: PLR1730
+            tokens = self._burst
         self._updated_at = now
-        taken = count if self._tokens >= count else int(self._tokens)
-        self._tokens -= taken
+        taken = count if tokens >= count else int(tokens)
+        self._tokens = tokens - taken
         return taken
 
     def take_all(self, count: int, now: float) -> bool:

@@ -159,19 +159,18 @@ class Connection:
                 self._queue(frame)
             else:
                 self._run(frame)
+        elif frame.status & ~1:
+            self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
         elif self._state is State.GREETING:
             self._greet(frame)
         elif self._state is State.SIGNING_IN:
-            if frame.status & ~1:
-                self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
-            else:
-                self._queue(frame)
+            self._queue(frame)
 
     def _gather(self, run: FrameRun, command: PipelinedCommand) -> None:
         """Keep a run until the end of the read: many frames of one kind are cheaper together."""
         refused: FrameRun | None = None
         if self._rate is not None:
-            allowed = self._rate.allow(len(run.payloads), self._now())
+            allowed = self._rate.take_up_to(len(run.payloads), self._heard_at)
             if allowed < len(run.payloads):
                 run, refused = run.split(allowed)
         gathered = self._gathered
@@ -267,10 +266,10 @@ class Connection:
         self.close(CloseReason.HELLO_TIMEOUT)
 
     def _greet(self, frame: Frame) -> None:
-        if frame.status & ~1:
-            self.close(CloseReason.PROTOCOL_ERROR, f"status byte {frame.status} of a client has unknown bits")
-        elif frame.ver == CORE_VER and frame.cmd == CoreCommand.HELLO:
+        if frame.ver == CORE_VER and frame.cmd == CoreCommand.HELLO:
             self._hello(frame)
+        elif frame.ver == CORE_VER and frame.cmd == CoreCommand.GOODBYE:
+            self.close(None)
         else:
             self._early_frames += 1
             self._refuse(frame, NotSignedIn())

@@ -25,6 +25,8 @@ from meshrelay.wire.frame import Frame, FrameRun, run_of_one
 
 __all__ = ["SAMPLE_EVERY", "Dispatcher", "answer_error", "command_class"]
 
+_new_tuple = tuple.__new__
+
 _RELIABLE = 1
 _OK = Status.OK.value
 
@@ -110,20 +112,16 @@ class Dispatcher:
     def dispatch_run(self, session: Session, command: PipelinedCommand, run: FrameRun) -> None:
         """Run a pipelined command for frames that came together. Each is answered, now or later."""
         self._until_sample -= 1
-        if self._until_sample:
-            self._run_pipelined(session, command, run)
+        if not self._until_sample:
+            # One more, because this one is counted again.
+            self._until_sample = SAMPLE_EVERY + 1
+            started = self._clock.seconds()
+            self.dispatch_run(session, command, run)
+            self._sampled(command.ver, command.cmd, started)
             return
-        self._until_sample = SAMPLE_EVERY
-        started = self._clock.seconds()
-        self._run_pipelined(session, command, run)
-        self._sampled(command.ver, command.cmd, started)
-
-    def _sampled(self, ver: int, cmd: int, started: float) -> None:
-        self.counters.command_seconds[command_class(ver, cmd)].add(self._clock.seconds() - started)
-
-    def _run_pipelined(self, session: Session, command: PipelinedCommand, run: FrameRun) -> None:
         self.counters.commands += len(run.payloads)
-        answers = _Answers(session, session.link, command.ver, command.cmd, self)
+        # A call of the class costs twice as much, and one is made for each run.
+        answers = _new_tuple(_Answers, (session, session.link, command.ver, command.cmd, self))
         try:
             command.run_many(session, run, answers)
         except Exception:  # as below
@@ -131,21 +129,24 @@ class Dispatcher:
             for request_id in run.request_ids:
                 answers.refuse(request_id, InternalError())
 
+    def _sampled(self, ver: int, cmd: int, started: float) -> None:
+        self.counters.command_seconds[command_class(ver, cmd)].add(self._clock.seconds() - started)
+
     def dispatch(self, session: Session, frame: Frame) -> Deferred[None] | None:
         """Run the command of `frame` and answer it.
 
         :returns: None when it is answered; otherwise a Deferred that fires with None, never a failure, when it is.
         """
+        command = self._table.get((frame.ver, frame.cmd))
+        if type(command) is PipelinedCommand and not command.has_hooks:
+            self.dispatch_run(session, command, run_of_one(frame))
+            return None
         self._until_sample -= 1
         if not self._until_sample:
             return self._dispatch_sample(session, frame)
         try:
-            command = self._table.get((frame.ver, frame.cmd))
             if command is None:
                 raise UnknownCommand(f"unknown command ver {frame.ver} cmd {frame.cmd}")
-            if type(command) is PipelinedCommand and not command.has_hooks:
-                self._run_pipelined(session, command, run_of_one(frame))
-                return None
             self.counters.commands += 1
             result = command.start(session, frame.payload, bool(frame.status & _RELIABLE))
         except CommandError as error:

@@ -16,29 +16,22 @@ REFUSALS = 20
 MIN_REFUSALS = 100
 
 
-class CommandRate:
-    """Two buckets: one of commands, and one of refusals that nobody empties by accident.
+class CommandRate(TokenBucket):
+    """A bucket of commands, which run as `take_up_to` says, and one of refusals that nobody empties by accident.
 
     :param commands_per_second: > 0.
     """
 
-    __slots__ = ("_commands", "_refusals")
+    __slots__ = ("_refusals",)
 
     def __init__(self, commands_per_second: float, now: float) -> None:
-        self._commands = TokenBucket(commands_per_second, max(1.0, commands_per_second * BURST), now)
+        super().__init__(commands_per_second, max(1.0, commands_per_second * BURST), now)
         self._refusals = TokenBucket(commands_per_second, max(MIN_REFUSALS, commands_per_second * REFUSALS), now)
 
     def check(self, now: float) -> RateLimited | None:
         """Take one command. None: it is allowed; else what its sender is to be answered."""
-        wait_seconds = self._commands.take(now)
+        wait_seconds = self.take(now)
         return RateLimited(wait_seconds) if wait_seconds else None
-
-    def allow(self, count: int, now: float) -> int:
-        """Take up to `count` commands.
-
-        :returns: how many of them are allowed; the others are to be refused by `check`.
-        """
-        return self._commands.take_up_to(count, now)
 
     def is_flood(self, now: float) -> bool:
         """Count one refusal. True: the sender has not heeded so many that it is to be closed."""

@@ -2,13 +2,13 @@
 
 For each socket that has something to read the reactor makes a log context, looks up what it is and asks it for a name:
 as much work as a small message itself. So the sockets of clients are in an epoll of our own, which the reactor sees as
-one descriptor. Each is read in the way it always is, by Twisted's ``doRead``.
+one descriptor.
 
 Only plain data is taken here. A socket with an error or a hang-up goes back to the reactor, which knows what to do;
 ``loseConnection``, pausing and the rest keep their meaning, for all of them start and stop reading by two methods.
 
 It is with `direct_write` the place that knows something of Twisted's insides: ``tcp.Port.transport`` makes the
-connection of an accepted socket, and ``_disconnectSelectable`` is told what ``doRead`` returned.
+connection of an accepted socket, ``doRead`` returns how it ended, and ``_disconnectSelectable`` is told that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import select
 from functools import partial
 from typing import Any
 
-from twisted.internet import tcp
+from twisted.internet import main, tcp
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +34,22 @@ class _PolledServer(tcp.Server):
         # The last thing that the base class does is to begin reading.
         self._poll = poll
         super().__init__(*arguments)
+
+    def read_once(self) -> ConnectionDone | ConnectionLost | None:
+        """What `tcp.Connection` does in two calls. None: it goes on."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    #: See `IReadDescriptor`; `abortConnection` puts something else in its place.
+    doRead = read_once  # type: ignore[assignment]
 
     def startReading(self) -> None:
         """See `IReadDescriptor`'s users."""
@@ -117,22 +134,19 @@ class ReadPoll:
             connection = connections.get(number)
             if connection is None:
                 continue  # what was read before this one ended it
-            if event == select.EPOLLIN:
-                self._read(connection)
-            else:
+            if event != select.EPOLLIN:
                 self.remove(connection)
                 self._reactor.addReader(connection)
-
-    def _read(self, connection: _PolledServer) -> None:
-        ended: Exception | None
-        try:
-            ended = connection.doRead()
-        except Exception as error:  # noqa: BLE001 as in the reactor: it costs this connection
-            self._log.failure("reading from a client failed")
-            ended = error
-        if ended is not None:
-            self.remove(connection)
-            self._reactor._disconnectSelectable(connection, ended, True)
+                continue
+            ended: Exception | None
+            try:
+                ended = connection.doRead()
+            except Exception as error:  # noqa: BLE001 as in the reactor: it costs this connection
+                self._log.failure("reading from a client failed")
+                ended = error
+            if ended is not None:
+                self.remove(connection)
+                self._reactor._disconnectSelectable(connection, ended, True)
 
     def connectionLost(self, reason: Failure) -> None:
         """See `IFileDescriptor`: the reactor stops, and asks all that it reads to end."""

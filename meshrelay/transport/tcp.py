@@ -54,21 +54,21 @@ class TcpProtocol(Protocol):
         self._accept = accept
         self._parts = parts
         self._link: TcpLink | None = None
+        #: None: what comes has no meaning, before a connection and behind a broken frame.
+        self._uplink: IUplink | None = None
         self._counters = parts.counters.transports["tcp"]
         self._decoder = FrameDecoder(parts.max_payload_bytes)
 
     def connectionMade(self) -> None:
         """See `Protocol`."""
         self._link = TcpLink(self.transport, self._parts)
-        self._link.uplink = self._accept(self._link)
+        self._link.uplink = self._uplink = self._accept(self._link)
 
-    def dataReceived(self, data: bytes) -> None:
-        """See `Protocol`."""
-        link = self._link
-        if link is not None and link.uplink is not None:
-            self._bytes_received(link.uplink, data)
-
-    def _bytes_received(self, uplink: IUplink, data: bytes) -> None:
+    def bytes_received(self, data: bytes) -> None:
+        """Take what one read gave."""
+        uplink = self._uplink
+        if uplink is None:
+            return
         self._counters.bytes_received += len(data)
         uplink.heard()
         try:
@@ -83,18 +83,18 @@ class TcpProtocol(Protocol):
             uplink.failed()
             self._stop_decoding()
 
+    #: See `Protocol`: no call between the two, for each read is one.
+    dataReceived = bytes_received
+
     def _stop_decoding(self) -> None:
         self._decoder = FrameDecoder(0)
-        self._bytes_received = _throw_away  # type: ignore[method-assign]
+        self._uplink = None
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """See `Protocol`."""
         if self._link is not None:
+            self._uplink = None
             self._link.connection_lost(reason.getErrorMessage() if reason is not None else "")
-
-
-def _throw_away(uplink: IUplink, data: bytes) -> None:
-    """What comes after a broken frame has no meaning."""
 
 
 class TcpFactory(Factory):

@@ -102,8 +102,7 @@ class WebSocketLink(StreamLink):
 
     def send_batch(self, batch: Batch) -> None:
         """See `IDownlink`."""
-        for message, count in batch.websocket:
-            self.outbox.push(message, count)
+        self.outbox.push(batch.websocket, batch.count)
 
     def send_frame(self, frame: bytes, count: int = 1) -> None:
         """See `IDownlink`."""

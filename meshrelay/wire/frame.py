@@ -165,7 +165,9 @@ class FrameDecoder:
         if len(data) >= HEADER_BYTES:
             kind, request_id, length = _KIND_HEADER.unpack_from(data)
             if length == len(data) - HEADER_BYTES and length <= self._max_payload_bytes:
-                return _run_of(kind, [request_id], [data[HEADER_BYTES:]])
+                # As `_run_of`, whose call is a tenth of what this costs.
+                ver, status, cmd = kind >> 24, kind >> 16 & 0xFF, kind & 0xFFFF
+                return _new_tuple(FrameRun, (ver, status, cmd, [request_id], [data[HEADER_BYTES:]]))
         return None
 
     def _runs(self, data: bytes) -> Iterator[FrameRun]:

@@ -7,7 +7,7 @@ receiver asks for it and then shared: a thousand TCP members cost one join.
 form            for
 ==============  =================================================================================
 stream          TCP: the frames back to back
-websocket       WebSocket: whole messages, each with one or more frames
+websocket       WebSocket: whole messages back to back, each with one or more frames
 datagrams       UDP: contents of DATA packets, each with one or more frames
 ==============  =================================================================================
 """
@@ -15,8 +15,9 @@ datagrams       UDP: contents of DATA packets, each with one or more frames
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress, repeat
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from meshrelay.wire.frame import HEADER_BYTES, frame_ends
 from meshrelay.wire.websocket import encode_message
@@ -74,6 +75,31 @@ def _cut(data: bytes, limit_bytes: int) -> Iterator[tuple[bytes, int]]:
         start, first = ends[stop - 1], stop
 
 
+T = TypeVar("T")
+
+
+class _MadeOnce(Generic[T]):
+    """A form of a batch: made when it is first asked for; from then on the attribute is the form itself.
+
+    Not cached_property: it takes a lock, and a batch of one message is made for each direct message.
+    """
+
+    def __init__(self, make: Callable[[Batch], T]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type[Batch], name: str) -> None:
+        self._name = name
+
+    def __get__(self, batch: Batch, owner: type[Batch]) -> T:
+        form = self._make(batch)
+        setattr(batch, self._name, form)
+        return form
+
+    if TYPE_CHECKING:
+
+        def __set__(self, batch: Batch, form: T) -> None: ...
+
+
 class Batch:
     """Frames for the same receivers, in order.
 
@@ -83,8 +109,8 @@ class Batch:
     :ivar count: of frames, one by one.
     """
 
-    # Not cached_property: it takes a lock, and a batch of one message is made for each direct message.
-    __slots__ = ("_counts", "_datagrams", "_parts", "_reliables", "_stream", "_websocket", "count", "frames")
+    #: The reliable ones and the others.
+    _parts: tuple[Batch | None, Batch | None] | None = None
 
     def __init__(
         self, frames: Sequence[bytes], reliables: Sequence[bool] | None = None, counts: Sequence[int] | None = None
@@ -93,38 +119,27 @@ class Batch:
         self.count = len(frames) if counts is None else sum(counts)
         self._reliables = reliables
         self._counts = counts
-        self._stream: bytes | None = None
-        self._websocket: list[tuple[bytes, int]] | None = None
-        self._datagrams: list[tuple[bytes, int]] | None = None
-        #: The reliable ones and the others.
-        self._parts: tuple[Batch | None, Batch | None] | None = None
+        if len(frames) == 1:
+            self.stream = frames[0]
 
-    @property
+    @_MadeOnce
     def stream(self) -> bytes:
         """All frames back to back."""
-        stream = self._stream
-        if stream is None:
-            stream = self._stream = b"".join(self.frames) if len(self.frames) > 1 else self.frames[0]
-        return stream
+        return b"".join(self.frames)
 
-    @property
-    def websocket(self) -> list[tuple[bytes, int]]:
-        """Whole WebSocket messages and the count of frames in each."""
-        if self._websocket is None:
-            stream = self.stream
-            if len(stream) <= MAX_MERGED_MESSAGE or self.count == 1:
-                self._websocket = [(encode_message(stream), self.count)]
-            else:
-                packed = pack_frames(self.frames, MAX_MERGED_MESSAGE, self._counts)
-                self._websocket = [(encode_message(data), count) for data, count in packed]
-        return self._websocket
+    @_MadeOnce
+    def websocket(self) -> bytes:
+        """Whole WebSocket messages back to back."""
+        stream = self.stream
+        if len(stream) <= MAX_MERGED_MESSAGE or self.count == 1:
+            return encode_message(stream)
+        packed = pack_frames(self.frames, MAX_MERGED_MESSAGE, self._counts)
+        return b"".join([encode_message(data) for data, _ in packed])
 
-    @property
+    @_MadeOnce
     def datagrams(self) -> list[tuple[bytes, int]]:
         """Contents of datagrams and the count of frames in each. A frame that no datagram holds stands alone."""
-        if self._datagrams is None:
-            self._datagrams = pack_frames(self.frames, MAX_DATAGRAM_CONTENT, self._counts)
-        return self._datagrams
+        return pack_frames(self.frames, MAX_DATAGRAM_CONTENT, self._counts)
 
     @property
     def reliable(self) -> Batch | None:

@@ -56,7 +56,7 @@ def _header(first: int, length: int) -> bytes:
 
 def encode_message(payload: bytes, is_binary: bool = True) -> bytes:
     """Return one whole WebSocket message."""
-    return encode_binary_header(len(payload), is_binary) + payload
+    return _header(_FIN_BINARY if is_binary else _FIN_TEXT, len(payload)) + payload
 
 
 def encode_pong(payload: bytes) -> bytes:

@@ -137,6 +137,8 @@ class WorkloadTests(SynchronousTestCase):
         expected = {
             "broadcast to 210": 21_000,
             "direct messages": 1000,
+            "direct messages one by one": 100,
+            "direct messages one by one, WebSocket": 100,
             "received by WebSocket": 1000,
             "received by UDP": 100,
             "across nodes": 1000,

@@ -44,6 +44,14 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(len(table), 2)
         self.assertIsNone(table.find("ann", "cid"))
 
+    def test_opened(self) -> None:
+        """Each new channel is told, so that somebody looks after it; using it again is not."""
+        told: list[int] = []
+        table = ChannelTable(10, 60.0, lambda: told.append(len(table)))
+        for peer_id in ("bob", "bob", "cid"):
+            table.open("ann", peer_id, 0.0)
+        self.assertEqual(told, [1, 2])
+
     def test_close(self) -> None:
         """A closed channel is gone, and closing it again harms nobody."""
         table = ChannelTable(10, 60.0)

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from meshrelay.counters import NodeCounters
 from meshrelay.fanout.hub import MAX_PENDING_BYTES, MAX_SENDERS, Channel, Hub
-from meshrelay.fanout.turn import Turn
+from meshrelay.fanout.turn import TOGETHER, Turn
 from meshrelay.interfaces import IFanout, ISubscriber
 from meshrelay.testing.contracts import check_subscriber
 from meshrelay.wire.frame import encode_push, split_frames
@@ -108,6 +108,52 @@ class DeliveryTests(ChannelTestCase):
             self.assertEqual(reader.texts, [b"%d" % other for other in range(len(crowd)) if other != number])
         self.assertEqual([batch.count for batch in self.ann.batches], [MAX_SENDERS] * 3 + [1])
         self.assertIs(self.ann.batches[0], self.bob.batches[0])
+
+    def crowd_of(self, count: int) -> list[str]:
+        """Subscribe as many who are each sent what they are handed; return where it is written down."""
+        order: list[str] = []
+
+        class Box:
+            """Something that has one thing to send."""
+
+            def take(self) -> tuple[Callable[[bytes], int], bytes]:
+                """See `Sendable`."""
+                order.append("send")
+                return len, b"sent"
+
+            def flush(self) -> None:
+                """See `Sendable`."""
+
+            def not_sent(self, rest: bytes) -> None:
+                """See `Sendable`."""
+
+        def react(batch: Batch) -> None:
+            order.append("hand")
+            self.turn.send(Box())
+
+        for _ in range(count):
+            self.channel.subscribe(Reader(react))
+        return order
+
+    def test_crowd(self) -> None:
+        """The first ones of a crowd are sent a message before the last ones are handed it."""
+        order = self.crowd_of(2 * TOGETHER + 1)
+        self.publish(b"1")
+        self.clock.advance(0)
+        first, last = order.index("send"), len(order) - 1 - order[::-1].index("hand")
+        self.assertLess(first, last)
+        self.assertEqual((order.count("hand"), order.count("send")), (2 * TOGETHER + 1, 2 * TOGETHER + 1))
+
+    def test_crowd_of_senders(self) -> None:
+        """Where a turn has several batches for each, nobody is sent the first one alone."""
+        order = self.crowd_of(2 * TOGETHER)
+        senders = [Reader() for _ in range(MAX_SENDERS + 1)]
+        for sender in senders:
+            self.channel.subscribe(sender)
+        for sender in senders:
+            self.publish(b"1", sender)
+        self.clock.advance(0)
+        self.assertEqual(order.index("send"), 2 * 2 * TOGETHER)
 
     def test_only_sender(self) -> None:
         """Who alone has spoken is left in peace."""

@@ -97,6 +97,41 @@ class SendTests(SynchronousTestCase):
         self.assertEqual(done[1:], ["send bad", "send some", "rest bad", "rest me", "write"])
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
+    def send_some(self, *joins: Work) -> list[str]:
+        """End a turn in which the first join sends a, has it go out at once, and sends b; return what was done."""
+
+        def flush() -> None:
+            self.turn.send(Mailbox("a", self.order))
+            self.turn.send_some()
+            self.order.append("between")
+            self.turn.send(Mailbox("b", self.order))
+
+        first = Work("first", self.order)
+        first.flush = flush  # type: ignore[method-assign]
+        for join in (first, *joins):
+            self.turn.join(join)
+        self.clock.advance(0)
+        return self.order
+
+    def test_some(self) -> None:
+        """What the only join of a turn has ready goes out while it makes the rest."""
+        self.assertEqual(self.send_some(), ["send a", "between", "send b"])
+
+    def test_some_not_settled(self) -> None:
+        """Beside another join nothing goes out early, for that may have more for the same receivers."""
+        self.assertEqual(self.send_some(Work("second", self.order)), ["between", "second", "send a", "send b"])
+
+    def test_some_answered(self) -> None:
+        """Nor where something was to be sent before: an answer and the pushes behind it leave in one write."""
+        self.turn.send(Mailbox("answer", self.order))
+        self.assertEqual(self.send_some(), ["between", "send answer", "send a", "send b"])
+
+    def test_some_outside(self) -> None:
+        """Outside the end of a turn nothing goes out early."""
+        self.turn.send(Mailbox("a", self.order))
+        self.turn.send_some()
+        self.assertEqual(self.order, [])
+
     def test_many(self) -> None:
         """More than are sent together are sent as well, each once."""
         names = [str(number) for number in range(3 * TOGETHER + 1)]
@@ -144,6 +179,16 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.order, ["a", "a write"])
         self.clock.advance(0)
         self.assertEqual(self.order, ["a", "a write", "a join"])
+
+    def test_one_timer_of_joins(self) -> None:
+        """What joins add to their own turn asks the reactor for no other one."""
+        waiting: list[int] = []
+        join, write = self.work("join"), self.work("write")
+        join.flush = lambda: self.turn.write(write)  # type: ignore[method-assign]
+        write.flush = lambda: waiting.append(len(self.clock.getDelayedCalls()))  # type: ignore[method-assign]
+        self.turn.join(join)
+        self.clock.advance(0)
+        self.assertEqual(waiting, [0])
 
     def test_failure(self) -> None:
         """One that fails is logged and holds nobody up."""

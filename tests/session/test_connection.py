@@ -194,6 +194,14 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(self.client.refusal(CoreCommand.PING, ver=0)[:2], (Status.BAD, 3))
         self.assertEqual(self.client.say_hello(Hello(protocol=1, user="ann")).status, Status.OK)
 
+    def test_goodbye_before(self) -> None:
+        """Who leaves before HELLO is let go at once, without an answer."""
+        for request_id in (0, 1):
+            client = self.node.connect()
+            client.send(CoreCommand.GOODBYE, ver=0, request_id=request_id)
+            self.assertTrue(client.link.is_closed)
+            self.assertEqual((client.link.close_reason, client.link.received), (None, []))
+
     def test_too_many_before(self) -> None:
         """Who never says HELLO does not speak the protocol; only so many frames are answered."""
         for _ in range(MAX_EARLY_FRAMES - 1):

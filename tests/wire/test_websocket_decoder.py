@@ -265,7 +265,7 @@ class TogetherTests(SynchronousTestCase):
 
     def test_before_a_mistake(self) -> None:
         """The good ones in front of a mistake come first."""
-        runs = WebSocketDecoder(1000).runs(masked(b"one") + masked(b"two") + b"\x82\x00")
+        runs = iter(WebSocketDecoder(1000).runs(masked(b"one") + masked(b"two") + b"\x82\x00"))
         self.assertEqual(next(runs), (BINARY, [b"one", b"two"], True))
         self.assertRaises(BrokenWebSocket, next, runs)
 
