@@ -56,6 +56,7 @@ class CloseReason(Enum):
     IDLE = (4001, "nothing was heard from you for too long")
     SLOW_CONSUMER = (4002, "you did not read as fast as others sent")
     INTERNAL = (4003, "an error inside the node, its log has it")
+    MOVED = (4004, "another node has your session, come back if you did not go there")
     REPLACED = (4500, "a newer sign-in of this user took over")
     BAD_TOKEN = (4501, "sign-in refused")
     PROTOCOL_ERROR = (4502, "the protocol was not followed")

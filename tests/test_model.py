@@ -18,10 +18,11 @@ from meshrelay.model import (
     check_user_id,
 )
 
-#: client-protocol, section 2.
+#: client-protocol, section 2; 4004 is an addition.
 CLOSE_CODES = {
-    4000: "DRAINING", 4001: "IDLE", 4002: "SLOW_CONSUMER", 4003: "INTERNAL", 4500: "REPLACED", 4501: "BAD_TOKEN",
-    4502: "PROTOCOL_ERROR", 4503: "FRAME_TOO_LARGE", 4504: "KICKED", 4505: "HELLO_TIMEOUT", 4506: "RATE_LIMITED",
+    4000: "DRAINING", 4001: "IDLE", 4002: "SLOW_CONSUMER", 4003: "INTERNAL", 4004: "MOVED", 4500: "REPLACED",
+    4501: "BAD_TOKEN", 4502: "PROTOCOL_ERROR", 4503: "FRAME_TOO_LARGE", 4504: "KICKED", 4505: "HELLO_TIMEOUT",
+    4506: "RATE_LIMITED",
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ class CloseReasonTests(SynchronousTestCase):
         """4000 to 4499 say come back, 4500 to 4999 stay away."""
         self.assertEqual(
             [reason.name for reason in CloseReason if reason.is_retryable],
-            ["DRAINING", "IDLE", "SLOW_CONSUMER", "INTERNAL"],
+            ["DRAINING", "IDLE", "SLOW_CONSUMER", "INTERNAL", "MOVED"],
         )
 
     def test_texts(self) -> None:

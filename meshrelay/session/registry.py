@@ -194,9 +194,12 @@ class SessionRegistry:
         self._keep_bound()
         return Adoption(session, waiting)
 
-    def move_out(self, session: Session) -> None:
-        """The session goes on at another node: like `end`, but for its observers. What it had comes by `hand_over`."""
-        self._disconnect(session, CloseReason.REPLACED, "")
+    def move_out(self, session: Session, reason: CloseReason = CloseReason.REPLACED) -> None:
+        """The session goes on at another node: like `end`, but for its observers. What it had comes by `hand_over`.
+
+        :param reason: told to its connection, if it has one.
+        """
+        self._disconnect(session, reason, "")
         if self._remove(session):
             self._tell("session_moved", session)
 

@@ -4,12 +4,15 @@ A sign-in is *claimed* in the directory under a stamp; the newest stamp wins. Wh
 which is told by a call, or by the directory when that is refreshed. Stamps are microseconds of the wall clock, but each
 is greater than all that this node has seen: a node whose clock is late loses once and not for ever.
 
+The newest sign-in is the one whose HELLO came last, however long it took to find its session: the stamp is that of the
+HELLO. So a client that gave a slow node up is not thrown out where it went by what that node still does. Nor is it by a
+sign-in whose client has gone again: a node with a connection asks whether the other one has any before it yields.
+
 A client that resumes at another node::
 
-    connection --fetch--> find_user --here is its record--> session.release at that node --> registry.adopt
-                              |                                         |
-                              +--none, or the directory is away---------+--> session.recall at all nodes --> adopt
-                                                                                 (and what is known here)
+    connection --fetch--> search --session.release at the node that has it--> registry.adopt --> the connection resumes
+                            |                                                      |
+                            +--session.recall at all nodes-------------------------+
 
 What was released takes along the pushes that were kept and the IDs of its groups and rooms. What was only recalled,
 because its node is dead, has its memberships and nothing else. Nothing found: the sign-in is a new one, and the client
@@ -19,8 +22,7 @@ is not told why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from hmac import compare_digest
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -32,11 +34,12 @@ from zope.interface import implementer
 from meshrelay.background import start
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.records import MAX_STAMP, UserRecord
-from meshrelay.errors import MalformedFrame, MeshError
+from meshrelay.errors import MeshError
 from meshrelay.interfaces import INodes, ISession, ISessionObserver
 from meshrelay.model import CloseReason
 from meshrelay.session.auth import Identity
 from meshrelay.session.registry import SessionRegistry
+from meshrelay.session.roaming_search import MAX_WAITERS, RELEASE_SECONDS, Arrival, SessionSearch
 from meshrelay.session.session import Session
 from meshrelay.wire.buffer import GROUP_ID_BYTES
 from meshrelay.wire.session_node import (
@@ -46,12 +49,9 @@ from meshrelay.wire.session_node import (
     Recalled,
     SessionName,
     decode_end,
-    decode_handover,
     decode_name,
-    decode_recalled,
     encode_end,
     encode_handover,
-    encode_name,
     encode_recalled,
     fit_handover,
     is_sid,
@@ -69,27 +69,22 @@ __all__ = [
     "UserRegistration",
 ]
 
-#: Longest search for a session, all questions together; a client waits for it.
-SEARCH_SECONDS = 3.0
-#: Of that, for the directory, for the node that has the session, and for each of all nodes.
-FIND_SECONDS = 1.0
-RELEASE_SECONDS = 2.0
-RECALL_SECONDS = 1.0
 #: How long a session that was adopted may take to enter its groups before its client is answered.
 ADOPT_SECONDS = 3.0
 
+#: A question between nodes rarely takes longer; of use where their clocks do not agree.
+UNSURE_SECONDS = 0.5
+
+#: Stands for the sid of a session of which a node does not say which one it is.
+NO_SID = "unknown"
+
 #: Searches at the same time; beyond, a sign-in is a new one. Each asks every node in the worst case.
 MAX_ARRIVALS = 1000
-#: Who waits for the same search; beyond, a sign-in is a new one.
-MAX_WAITERS = 64
-
 #: Sessions of other nodes that are still to be ended; beyond, it is left to the directory's refresh.
 MAX_PENDING_ENDS = 10_000
 #: So many tries take longer than a node is known that cannot be reached.
 END_TRIES = 30
 END_RETRY_SECONDS = 2.0
-
-T = TypeVar("T")
 
 
 class UserRegistration(Protocol):
@@ -100,6 +95,9 @@ class UserRegistration(Protocol):
 
     def release(self, user_id: str, sid: str) -> object:
         """A session is over."""
+
+    def moved(self, user_id: str, sid: str) -> object:
+        """A session goes on at another node, which claims it."""
 
 
 class RoomMemberships(NamedTuple):
@@ -136,27 +134,14 @@ class Memberships(NamedTuple):
         return bool(self.recall(user_id, sid) or self.rooms.recall(user_id, sid))
 
 
-class _Arrival:
-    """A search, and then an adoption."""
+class _Claim(NamedTuple):
+    """What the directory is told of a session."""
 
-    __slots__ = ("ends_at", "is_adopting", "waiters")
-
-    def __init__(self, ends_at: float) -> None:
-        self.ends_at = ends_at
-        self.is_adopting = False
-        self.waiters: list[Deferred[None]] = []
-
-    def when_over(self) -> Deferred[None] | None:
-        """None: too many wait."""
-        if len(self.waiters) >= MAX_WAITERS:
-            return None
-        waiter: Deferred[None] = Deferred(self._given_up)
-        self.waiters.append(waiter)
-        return waiter
-
-    def _given_up(self, waiter: Deferred[None]) -> None:
-        if waiter in self.waiters:
-            self.waiters.remove(waiter)
+    stamp: int
+    #: When its client said HELLO, in seconds of this node's clock.
+    said_at: float
+    #: The session that the client wanted and did not get; "" = none.
+    wanted_sid: str = ""
 
 
 @implementer(ISessionObserver)
@@ -179,20 +164,22 @@ class Roaming:
         memberships: Memberships,
     ) -> None:
         self._nodes = nodes
-        self._directory = directory
         self._registration = registration
         self._registry = registry
         self._clock = clock
         self._now_microseconds = now_microseconds
         self._memberships = memberships
         #: Sessions that the directory is told about; those of the registry.
-        self._stamps: dict[ISession, int] = {}
+        self._claims: dict[ISession, _Claim] = {}
         self._last_stamp = 0
-        self._arrivals: dict[tuple[str, str], _Arrival] = {}
+        self._arrivals: dict[tuple[str, str], Arrival] = {}
+        #: What the session that is being made or taken over comes from.
+        self._entering: tuple[SessionName, Arrival] | None = None
         self._pending_ends: set[IDelayedCall] = set()
         self._counts = dict.fromkeys(
             ("arrived", "recalled", "not_found", "refused", "left", "replaced", "ends_given_up", "malformed"), 0
         )
+        self._search = SessionSearch(nodes, directory, clock, memberships, now_microseconds, self._saw, self._counts)
         nodes.answer("session.end", self._end_asked)
         nodes.answer("session.release", self._release_asked)
         nodes.answer("session.recall", self._recall_asked)
@@ -211,10 +198,10 @@ class Roaming:
 
     def records(self) -> Iterator[UserRecord]:
         """Yield what this node has to say to a directory that was wiped; take it as slowly as you like."""
-        for session in list(self._stamps):
-            stamp = self._stamps.get(session)
-            if stamp is not None:
-                yield self._record(session, stamp)
+        for session in list(self._claims):
+            claim = self._claims.get(session)
+            if claim is not None:
+                yield self._record(session, claim.stamp)
 
     def _record(self, session: ISession, stamp: int) -> UserRecord:
         user = session.user
@@ -224,9 +211,26 @@ class Roaming:
         if session.is_over:
             # Another observer has thrown it out already, and nobody would ever release it.
             return
+        claim = self._claim_of(session)
+        if claim != self._claims.get(session):
+            self._claims[session] = claim
+            self._registration.claim(self._record(session, claim.stamp))
+
+    def _claim_of(self, session: ISession) -> _Claim:
+        user = session.user
+        if self._entering is not None:
+            name, arrival = self._entering
+            if name.user_id == user.user_id:
+                return _Claim(arrival.stamp, arrival.said_at, "" if name.sid == user.sid else name.sid)
+        return _Claim(self._next_stamp(), self._clock.seconds())
+
+    def _stamp_of(self, session: ISession) -> int:
+        claim = self._claims.get(session)
+        return claim.stamp if claim is not None else 0
+
+    def _next_stamp(self) -> int:
         self._last_stamp = min(MAX_STAMP, max(self._now_microseconds(), self._last_stamp + 1))
-        self._stamps[session] = self._last_stamp
-        self._registration.claim(self._record(session, self._last_stamp))
+        return self._last_stamp
 
     def _saw(self, stamp: int) -> None:
         self._last_stamp = max(self._last_stamp, min(stamp, MAX_STAMP))
@@ -237,7 +241,11 @@ class Roaming:
             self._end_elsewhere(record, 1)
 
     def _end_elsewhere(self, record: UserRecord, number: int) -> None:
-        request = EndRequest(user_id=record.user_id, sid=record.sid, stamp=record.stamp)
+        session = self._registry.find_user(record.user_id)
+        by_sid, by_stamp = (session.user.sid, self._stamp_of(session)) if session is not None else ("", 0)
+        request = EndRequest(
+            user_id=record.user_id, sid=record.sid, stamp=record.stamp, by_sid=by_sid, by_stamp=by_stamp
+        )
         asked = self._nodes.call(record.node_id, "session.end", encode_end(request))
         asked.addErrback(self._end_failed, record, number)
 
@@ -264,16 +272,38 @@ class Roaming:
         session = self._registry.find_user(current.user_id)
         if session is None:
             return
-        mine = self._record(session, self._stamps.get(session, 0))
+        mine = self._record(session, self._stamp_of(session))
         # What it knows may be older than what it is about to be told.
         if not mine.is_same_session(current) and not mine.is_newer_than(current):
-            self._replace(session)
+            self._yield_to(session, current)
 
-    def _replace(self, session: Session) -> None:
-        # Not released in the directory: the same session may be at the other node by now.
-        self._stamps.pop(session, None)
+    def _yield_to(self, session: Session, current: UserRecord) -> None:
+        """A newer sign-in is at another node; but one whose client has gone throws out nobody who is here."""
+        if session.is_attached and is_sid(current.sid):
+            start(self._contest(session, current), self._log, "asking for a newer sign-in")
+        else:
+            self._replace(session, current.sid)
+
+    async def _contest(self, session: Session, current: UserRecord) -> None:
+        recalled = await self._search.recall(current)
+        claim = self._claims.get(session)
+        if claim is None or claim.stamp > current.stamp:
+            # It is over, or its client has signed in again.
+            return
+        if recalled is not None and session.is_attached and (recalled.is_away or not recalled.is_live):
+            claim = self._claims[session] = claim._replace(stamp=min(current.stamp + 1, MAX_STAMP))
+            self._registration.claim(self._record(session, claim.stamp))
+        else:
+            self._replace(session, current.sid if recalled is not None else session.user.sid)
+
+    def _replace(self, session: Session, by_sid: str) -> None:
+        """End a session because of another one; it is not released in the directory, it may be at that node by now."""
+        claim = self._claims.get(session)
+        is_its_own = by_sid != "" and by_sid in (session.user.sid, claim.wanted_sid if claim is not None else "")
+        self._forget(session)
         self._counts["replaced"] += 1
-        self._registry.expel(session, CloseReason.REPLACED)
+        # Nobody else has signed in: two nodes had the same client at the same time, and it knows where it is.
+        self._registry.expel(session, CloseReason.MOVED if is_its_own else CloseReason.REPLACED)
 
     # What happens here.
 
@@ -290,12 +320,20 @@ class Roaming:
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
         """See `ISessionObserver`."""
-        if self._stamps.pop(session, None) is not None:
+        if reason is CloseReason.REPLACED:
+            # The claim of the newer one takes its place; to release it might take the entry of another node that has
+            # the same session, and nobody would end that one.
+            self._forget(session)
+        elif self._claims.pop(session, None) is not None:
             self._registration.release(session.user.user_id, session.user.sid)
 
     def session_moved(self, session: ISession) -> None:
         """See `ISessionObserver`: the other node claims it."""
-        self._stamps.pop(session, None)
+        self._forget(session)
+
+    def _forget(self, session: ISession) -> None:
+        if self._claims.pop(session, None) is not None:
+            self._registration.moved(session.user.user_id, session.user.sid)
 
     def session_adopted(self, session: ISession, group_ids: list[str]) -> None:
         """See `ISessionObserver`."""
@@ -308,6 +346,7 @@ class Roaming:
         key = (identity.user_id, sid)
         arrival = self._arrivals.get(key)
         if arrival is not None:
+            arrival.said_hello(self._clock.seconds(), self._next_stamp())
             return arrival.when_over()
         if not is_sid(sid) or self._registry.can_resume(*key):
             return None
@@ -316,26 +355,31 @@ class Roaming:
         if len(self._arrivals) >= MAX_ARRIVALS:
             self._counts["refused"] += 1
             return None
-        arrival = self._arrivals[key] = _Arrival(self._clock.seconds() + SEARCH_SECONDS)
+        arrival = self._arrivals[key] = Arrival(self._clock.seconds(), self._next_stamp())
         over = arrival.when_over()
-        start(self._arrive(arrival, identity, sid), self._log, "the search for a session").addCallback(
-            self._arrival_over, key
+        name = SessionName(user_id=identity.user_id, sid=sid)
+        start(self._arrive(arrival, identity, name), self._log, "the search for a session").addCallback(
+            self._arrival_over, name
         )
         return over
 
-    def _arrival_over(self, _: None, key: tuple[str, str]) -> None:
-        for waiter in self._arrivals.pop(key).waiters:
+    def _arrival_over(self, _: None, name: SessionName) -> None:
+        arrival = self._arrivals.pop((name.user_id, name.sid))
+        for waiter in arrival.waiters:
+            self._entering = (name, arrival)
             waiter.callback(None)
+            self._entering = None
 
-    async def _arrive(self, arrival: _Arrival, identity: Identity, sid: str) -> None:
+    async def _arrive(self, arrival: Arrival, identity: Identity, name: SessionName) -> None:
         before = self._registry.find_user(identity.user_id)
-        found = await self._search(SessionName(user_id=identity.user_id, sid=sid), arrival)
+        found = await self._search.search(name, arrival)
         if not found.is_found:
             self._counts["not_found"] += 1
             return
-        self._saw(found.stamp)
         arrival.is_adopting = True
-        adoption = self._registry.adopt(identity, sid, found, before)
+        self._entering = (name, arrival)
+        adoption = self._registry.adopt(identity, name.sid, found, before)
+        self._entering = None
         if adoption is None:
             self._counts["refused"] += 1
             return
@@ -343,92 +387,7 @@ class Roaming:
         room_ids = split_group_ids(found.rooms)
         rooms = self._memberships.rooms.adopt(adoption.session, room_ids) if room_ids else succeed(None)
         for entering in (*adoption.waiting, rooms):
-            await self._within(entering, ends_at, ADOPT_SECONDS)
-
-    async def _search(self, name: SessionName, arrival: _Arrival) -> Handover:
-        record = await self._within(self._directory.find_user(name.user_id), arrival.ends_at, FIND_SECONDS)
-        if record is not None:
-            self._saw(record.stamp)
-            if not compare_digest(record.sid, name.sid):
-                # A newer sign-in is elsewhere, so the session is over, if it ever was.
-                return Handover()
-            if record.node_id != self._nodes.node_id:
-                handover = await self._ask_release(record.node_id, name, arrival)
-                if handover.is_found:
-                    self._counts["arrived"] += 1
-                    return handover
-        return await self._search_everywhere(name, arrival)
-
-    async def _search_everywhere(self, name: SessionName, arrival: _Arrival) -> Handover:
-        payload = encode_name(name)
-        node_ids = [node_id for node_id in self._nodes.known() if self._nodes.is_up(node_id)]
-        ends_at = min(arrival.ends_at, self._clock.seconds() + RECALL_SECONDS)
-        asked = [
-            self._within(self._nodes.call(node_id, "session.recall", payload), ends_at, RECALL_SECONDS)
-            for node_id in node_ids
-        ]
-        group_ids = dict.fromkeys(self._memberships.recall(name.user_id, name.sid))
-        room_ids = dict.fromkeys(self._memberships.rooms.recall(name.user_id, name.sid))
-        is_known = bool(group_ids or room_ids)
-        live_at = []
-        for node_id, answer in zip(node_ids, asked, strict=True):
-            recalled = self._read(decode_recalled, await answer, node_id) or Recalled()
-            group_ids.update(dict.fromkeys(split_group_ids(recalled.groups)))
-            room_ids.update(dict.fromkeys(split_group_ids(recalled.rooms)))
-            is_known = is_known or recalled.is_live or bool(recalled.groups or recalled.rooms)
-            if recalled.is_live:
-                live_at.append(node_id)
-        for node_id in live_at:
-            handover = await self._ask_release(node_id, name, arrival)
-            if handover.is_found:
-                self._counts["arrived"] += 1
-                return handover
-        if not arrival.waiters:
-            return Handover()
-        if is_known:
-            self._counts["recalled"] += 1
-        return Handover(is_found=is_known, groups=join_group_ids(group_ids), rooms=join_group_ids(room_ids))
-
-    async def _ask_release(self, node_id: str, name: SessionName, arrival: _Arrival) -> Handover:
-        if not arrival.waiters:
-            # The client has gone, perhaps to the very node that would be asked.
-            return Handover()
-        asked = self._nodes.call(node_id, "session.release", encode_name(name))
-        answer = await self._within(asked, arrival.ends_at, RELEASE_SECONDS)
-        return self._read(decode_handover, answer, node_id) or Handover()
-
-    def _read(self, decode: Callable[[bytes], T], answer: bytes | None, node_id: str) -> T | None:
-        """Return what a node answered; None: nothing, or nothing that can be read."""
-        if answer is None:
-            return None
-        try:
-            return decode(answer)
-        except MalformedFrame as error:
-            self._counts["malformed"] += 1
-            self._log.warn("node {node_id} answered {problem}", node_id=node_id, problem=error.problem)
-            return None
-
-    def _within(self, asked: Deferred[T], ends_at: float, seconds: float) -> Deferred[T | None]:
-        """Wait for an answer at most until `ends_at` and at most `seconds`.
-
-        :returns: fires with the answer, or None: it failed or is late. What was asked is not cancelled.
-        """
-        answer: Deferred[T | None] = Deferred()
-        wait_seconds = max(0.0, min(seconds, ends_at - self._clock.seconds()))
-        timer = self._clock.callLater(wait_seconds, answer.callback, None)
-
-        def answered(result: T | None) -> None:
-            if timer.active():
-                timer.cancel()
-                answer.callback(result)
-
-        def failed(failure: Failure) -> None:
-            if failure.check(MeshError) is None:
-                self._log.failure("a question about a session failed", failure=failure)
-            answered(None)
-
-        asked.addCallbacks(answered, failed)
-        return answer
+            await self._search.within(entering, ends_at, ADOPT_SECONDS)
 
     # Sessions that go.
 
@@ -439,30 +398,57 @@ class Roaming:
         request = decode_end(payload)
         session = self._find(request.user_id, request.sid)
         # A user who has come back here since the other node's claim stays.
-        if session is not None and self._stamps.get(session, 0) <= request.stamp:
-            self._replace(session)
+        if session is not None and self._stamp_of(session) <= request.stamp:
+            current = UserRecord(
+                user_id=request.user_id, node_id=node_id, sid=request.by_sid or NO_SID, stamp=request.by_stamp
+            )
+            self._yield_to(session, current)
         return b""
 
     def _release_asked(self, node_id: str, payload: bytes) -> bytes | Deferred[bytes]:
         name = decode_name(payload)
         arrival = self._arrivals.get((name.user_id, name.sid))
-        # One that is about to enter its groups has to be in them before it can say which ones it leaves.
-        over = arrival.when_over() if arrival is not None and arrival.is_adopting else None
+        # One that is on its way here is here in a moment, and one that is about to enter its groups has to be in them
+        # before it can say which ones it leaves.
+        is_coming = arrival is not None and (arrival.is_fetching or arrival.is_adopting)
+        over = arrival.when_over() if arrival is not None and is_coming else None
         return self._hand_over(name) if over is None else over.addCallback(lambda _: self._hand_over(name))
 
     def _hand_over(self, name: SessionName) -> bytes:
         session = self._find(name.user_id, name.sid)
         if session is None:
             return encode_handover(Handover())
+        stamp = self._stamp_of(session)
+        reason = self._reason_to_move(session, name)
+        if reason is None:
+            return encode_handover(Handover(stamp=stamp))
         groups, rooms = self._join_places(self._memberships.of(session), self._memberships.rooms.of(session))
-        stamp = self._stamps.get(session, 0)
-        self._registry.move_out(session)
+        self._registry.move_out(session, reason)
         self._counts["left"] += 1
         kept = session.hand_over()
         # What is sent to its rooms until it is in them again does not reach it.
         has_lapse = kept.has_lapse or bool(rooms)
         handover = msgspec.structs.replace(kept, groups=groups, rooms=rooms, stamp=stamp, has_lapse=has_lapse)
         return encode_handover(fit_handover(handover))
+
+    def _reason_to_move(self, session: Session, name: SessionName) -> CloseReason | None:
+        """What the connection of a session is told that another node asks for; None: its client came here later."""
+        claim = self._claims.get(session)
+        if not session.is_attached or claim is None or name.age_ms is None:
+            return CloseReason.REPLACED
+        here_seconds = self._clock.seconds() - claim.said_at
+        age_seconds = name.age_ms / 1000
+        # The question took its time as well; how long is known if the clocks of both nodes agree.
+        by_clocks = (self._now_microseconds() - name.stamp) / 1e6
+        unsure_seconds = UNSURE_SECONDS
+        if by_clocks > age_seconds + RELEASE_SECONDS:
+            # If they do, nobody waits for the answer any more.
+            unsure_seconds = here_seconds + 1.0
+        elif by_clocks >= age_seconds:
+            age_seconds, unsure_seconds = by_clocks, 0.0
+        if here_seconds < age_seconds:
+            return None
+        return CloseReason.MOVED if here_seconds < age_seconds + unsure_seconds else CloseReason.REPLACED
 
     def _join_places(self, group_ids: list[str], room_ids: list[str]) -> tuple[bytes, bytes]:
         """Groups and rooms as they travel; together they must fit one call."""
@@ -471,9 +457,13 @@ class Roaming:
 
     def _recall_asked(self, node_id: str, payload: bytes) -> bytes:
         name = decode_name(payload)
-        is_live = self._registry.can_resume(name.user_id, name.sid)
+        arrival = self._arrivals.get((name.user_id, name.sid))
+        is_coming = arrival is not None and arrival.is_fetching
+        session = self._find(name.user_id, name.sid)
+        is_live = is_coming or session is not None
+        is_away = session is not None and not session.is_attached
         memberships = self._memberships
         groups, rooms = self._join_places(
             memberships.recall(name.user_id, name.sid), memberships.rooms.recall(name.user_id, name.sid)
         )
-        return encode_recalled(Recalled(is_live=is_live, groups=groups, rooms=rooms))
+        return encode_recalled(Recalled(is_live=is_live, is_away=is_away, groups=groups, rooms=rooms))

@@ -92,35 +92,47 @@ def split_group_ids(groups: bytes) -> list[str]:
     return [text[start : start + GROUP_ID_BYTES] for start in range(0, len(text), GROUP_ID_BYTES)]
 
 
-class SessionName(msgspec.Struct, frozen=True, kw_only=True):
+class SessionName(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which session is meant."""
 
     user_id: str
     sid: str
+    #: In session.release: how long ago the client said HELLO to the node that asks. None: that node does not say.
+    age_ms: int | None = None
+    #: Of that HELLO, likewise.
+    stamp: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.user_id, self.sid)
+        _check_number(self.age_ms or 0)
+        _check_number(self.stamp)
 
 
-class EndRequest(msgspec.Struct, frozen=True, kw_only=True):
+class EndRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which session is over, unless its node has said since that its user is there."""
 
     user_id: str
     sid: str
     #: Of the sign-in that was displaced in the directory.
     stamp: int
+    #: The session that displaced it, at the node that asks, and its stamp; "" = it is not there any more, or not said.
+    by_sid: str = ""
+    by_stamp: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.user_id, self.sid)
         _check_number(self.stamp)
+        if self.by_sid:
+            _check_name(self.user_id, self.by_sid)
+        _check_number(self.by_stamp)
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a session takes along. Pushes are counted over the whole session, not mod 2^32."""
 
-    #: False: there is no such session, and the rest means nothing.
+    #: False: there is no such session, or it stays where it is, and all but the stamp means nothing.
     is_found: bool = False
-    #: Of the last sign-in that its node told the directory; 0 = none.
+    #: Of the last sign-in that its node told the directory; 0 = none. When it stays: of that newer sign-in.
     stamp: int = 0
     #: Pushes before the first one kept.
     first: int = 0
@@ -151,6 +163,8 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: It is a session of this very node.
     is_live: bool = False
+    #: And nobody is connected to it.
+    is_away: bool = False
     #: Groups that have it as a member, there or on a node that was lost; see `join_group_ids`.
     groups: bytes = b""
     #: Rooms of that node that have it as a member; likewise.

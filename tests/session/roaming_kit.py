@@ -15,6 +15,7 @@ from meshrelay.components.hooks import Command
 from meshrelay.config.schema import SessionConfig
 from meshrelay.counters import NodeCounters
 from meshrelay.directory.errors import UserTakenOver
+from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.memory import MemoryDirectory
 from meshrelay.directory.records import NodeRecord, UserRecord
 from meshrelay.errors import MeshError
@@ -32,7 +33,7 @@ from meshrelay.wire.commands import CORE_VER, CoreCommand
 from meshrelay.wire.frame import Frame
 from meshrelay.wire.hello import Hello, Welcome, decode_welcome, encode_hello
 
-__all__ = ["Client", "Groups", "RoamingKit", "RoamingNode"]
+__all__ = ["Client", "DirectClaims", "Groups", "RoamingKit", "RoamingNode"]
 
 #: What the HELLO of a client is called.
 HELLO_ID = 4711
@@ -130,6 +131,9 @@ class DirectClaims:
         """See `UserRegistration`."""
         self.directory.release_user(user_id, sid).addErrback(lambda failure: failure.trap(MeshError))
 
+    def moved(self, user_id: str, sid: str) -> None:
+        """See `UserRegistration`; what failed is not said again here anyway."""
+
 
 class Client:
     """One connection to one node."""
@@ -184,7 +188,7 @@ class RoamingNode:
         self.ran: list[bytes] = []
         self.groups = Groups()
         self.rooms = Rooms()
-        self.claims = DirectClaims(kit.directory)
+        self.claims = kit.make_claims(node_id)
         self.counters = NodeCounters()
         alarms = Alarms(kit.clock)
         limits = RegistryLimits(config.resume_seconds, config.replay_bytes, 100)
@@ -197,7 +201,7 @@ class RoamingNode:
         )
         self.roaming = Roaming(
             kit.nodes[node_id],
-            kit.directory,
+            kit.directory_of(node_id),
             self.claims,
             self.registry,
             kit.clock,
@@ -256,10 +260,22 @@ class RoamingKit:
         self.clock = Clock()
         self.sids = count(1)
         self.directory = MemoryDirectory(self.clock, Random(1))
-        self.nodes = PairedNodes("abc", self.clock if with_delay else None, 0.01)
+        self.nodes = self.make_nodes(with_delay)
         self._living = set("abc")
         self._register()
         self.a, self.b, self.c = (RoamingNode(self, node_id, config or SessionConfig()) for node_id in "abc")
+
+    def make_nodes(self, with_delay: bool) -> PairedNodes:
+        """What they say to each other by."""
+        return PairedNodes("abc", self.clock if with_delay else None, 0.01)
+
+    def make_claims(self, node_id: str) -> DirectClaims:
+        """What says in the directory which users are at a node."""
+        return DirectClaims(self.directory)
+
+    def directory_of(self, node_id: str) -> IDirectory:
+        """The directory as a node has it."""
+        return self.directory
 
     def _register(self) -> None:
         self._registered_at = self.clock.seconds()

@@ -17,7 +17,7 @@ from meshrelay.testing.builders import make_group_id, make_sid
 from meshrelay.wire.commands import CORE_VER, CoreCommand
 from meshrelay.wire.frame import Frame
 from meshrelay.wire.session_node import MAX_GROUPS, EndRequest, SessionName, encode_end, encode_name
-from tests.session.roaming_kit import Client, RoamingKit
+from tests.session.roaming_kit import Client, RoamingKit, RoamingNode
 
 G, H = make_group_id("g"), make_group_id("h")
 
@@ -337,11 +337,25 @@ class TakeOverTests(SynchronousTestCase):
         for record in (mine, older, nobody):
             self.kit.a.roaming.taken_over(record)
             self.assertFalse(client.link.is_closed)
+        self.kit.a.clock_is_off_by = -1
+        self.kit.b.claims.roaming = None
+        elsewhere = self.kit.b.hello("ann")
+        (newer,) = self.kit.b.roaming.records()
+        self.kit.a.roaming.taken_over(newer)
+        self.assertIs(client.link.close_reason, CloseReason.REPLACED)
+        self.assertFalse(elsewhere.link.is_closed)
+        self.assertEqual((list(self.kit.a.roaming.records()), self.kit.record("ann")), ([], newer))
+
+    def test_refreshed_directory_and_nobody_there(self) -> None:
+        """A newer sign-in that its node knows nothing of ends no session whose client is here."""
+        client = self.kit.a.hello("ann")
+        (mine,) = self.kit.a.roaming.records()
         newer = UserRecord(user_id="ann", node_id="b", sid=mine.sid, stamp=mine.stamp + 1)
         self.successResultOf(self.kit.directory.claim_user(newer))
         self.kit.a.roaming.taken_over(newer)
-        self.assertIs(client.link.close_reason, CloseReason.REPLACED)
-        self.assertEqual((list(self.kit.a.roaming.records()), self.kit.record("ann")), ([], newer))
+        self.assertFalse(client.link.is_closed)
+        (again,) = self.kit.a.roaming.records()
+        self.assertEqual((again.stamp, self.kit.record("ann")), (newer.stamp + 1, again))
 
     def test_end_comes_late(self) -> None:
         """A node that is told to end a session whose user has come back to it since does not."""
@@ -621,6 +635,129 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual((statistics["searching"], statistics["refused"]), (5, 1))
         self.kit.advance(7)
         self.assertEqual(self.kit.b.roaming.statistics()["searching"], 0)
+
+
+class RaceTests(SynchronousTestCase):
+    """A client that finds another node before the last one is done with it; between nodes everything takes 10 ms."""
+
+    def setUp(self) -> None:
+        """Ann was signed in at node a a minute ago, and a push waits for her."""
+        self.kit = RoamingKit(SessionConfig(resume_seconds=600), with_delay=True)
+        self.first = self.kit.a.hello("ann", acks=True)
+        self.sid = self.first.welcome.sid
+        self.kit.a.push("ann", b"1")
+        self.kit.advance(60)
+
+    def resume(self, node: RoamingNode) -> Client:
+        """Say HELLO to a node."""
+        return node.hello("ann", self.sid, True, 0)
+
+    def check_is_at(self, client: Client, *others: tuple[Client, CloseReason | None]) -> None:
+        """This one is in and stays, the others were closed, and everybody knows where the user is."""
+        self.kit.advance(5)
+        self.assertTrue(client.is_answered)
+        self.assertFalse(client.link.is_closed)
+        self.assertEqual([other.link.close_reason for other, _ in others], [reason for _, reason in others])
+        self.assertEqual(self.kit.where("ann"), [client.node.node_id])
+        record = self.kit.record("ann")
+        assert record is not None
+        self.assertEqual((record.node_id, record.sid), (client.node.node_id, client.welcome.sid))
+
+    def test_on_its_way(self) -> None:
+        """A session that is on its way to a node that was given up is found by the next one, with all it has."""
+        self.first.lose()
+        at_b = self.resume(self.kit.b)
+        self.kit.clock.advance(0.002)
+        self.successResultOf(self.kit.directory.stop())
+        at_b.lose()
+        at_c = self.resume(self.kit.c)
+        self.kit.advance(5)
+        self.assertEqual((at_c.welcome.resumed, at_c.welcome.recovered, at_c.pushed), (True, True, [b"1"]))
+        self.assertEqual(self.kit.where("ann"), ["c"])
+
+    def test_slow_search(self) -> None:
+        """A node that takes long to find a session does not take it from where its client went meanwhile."""
+        for skew in (0, 700_000, -700_000):
+            self.kit.b.clock_is_off_by = skew
+            found: Deferred[UserRecord | None] = Deferred()
+            record = self.kit.record("ann")
+            patch = self.patch(self.kit.directory, "find_user", lambda user_id, found=found: found)
+            at_b = self.resume(self.kit.b)
+            self.kit.clock.advance(0.2)
+            at_a = self.resume(self.kit.a)
+            patch.restore()
+            found.callback(record)
+            self.check_is_at(at_a, (at_b, CloseReason.MOVED))
+
+    def test_slow_question(self) -> None:
+        """Nor does one whose question is overtaken by the client."""
+        at_b = self.resume(self.kit.b)
+        self.kit.clock.advance(0.005)
+        self.check_is_at(self.resume(self.kit.a), (at_b, CloseReason.MOVED))
+
+    def test_slow_question_and_wrong_clock(self) -> None:
+        """Where clocks do not agree the client may lose that connection, and is told to come back."""
+        for skew in (1_000_000, -3_000_000):
+            self.kit.b.clock_is_off_by = skew
+            at_b = self.resume(self.kit.b)
+            self.kit.clock.advance(0.005)
+            at_a = self.resume(self.kit.a)
+            self.check_is_at(at_b, (at_a, CloseReason.MOVED))
+            self.resume(self.kit.a)
+            self.kit.advance(5)
+
+    def test_late_arrival(self) -> None:
+        """A session that arrives where nobody waits for it any more does not end a newer one."""
+        at_b = self.resume(self.kit.b)
+        self.kit.clock.advance(0.002)
+        at_b.lose()
+        at_c = self.kit.c.hello("ann")
+        self.check_is_at(at_c)
+
+    def test_gone_again(self) -> None:
+        """A sign-in that is read late, when its client has gone, ends no session whose client is there."""
+        at_b = self.kit.b.hello("ann")
+        at_b.lose()
+        self.check_is_at(self.first)
+
+    def test_gone_again_and_late_claim(self) -> None:
+        """The same when the directory hears of the client that is there after the one that has gone."""
+        self.first.lose()
+        late: list[UserRecord] = []
+        patch = self.patch(self.kit.c.claims, "claim", late.append)
+        at_c = self.kit.c.hello("ann")
+        patch.restore()
+        self.kit.advance(1)
+        self.kit.b.hello("ann").lose()
+        self.kit.advance(1)
+        self.kit.c.claims.claim(late[0])
+        self.check_is_at(at_c)
+
+    def test_signs_in_anew(self) -> None:
+        """A session that a newer one ends on its node is not taken out of the directory: another may have it by now."""
+        released: list[tuple[str, str]] = []
+        self.patch(self.kit.a.claims, "release", lambda *session: released.append(session))
+        self.check_is_at(self.kit.a.hello("ann"), (self.first, CloseReason.REPLACED))
+        self.assertEqual(released, [])
+
+    def test_no_word_from_the_newer_one(self) -> None:
+        """When the node of a newer sign-in does not say whether its client is there, ours may come back and see."""
+        self.kit.b.hello("ann")
+        self.kit.clock.advance(0.012)
+        self.kit.nodes.silence("b")
+        self.kit.advance(5)
+        self.assertIs(self.first.link.close_reason, CloseReason.MOVED)
+
+    def test_one_session_twice(self) -> None:
+        """Of one session on two nodes that did not see each other the older one is told to come back."""
+        self.kit.b.groups.known["ann", self.sid] = [G]
+        self.kit.nodes.cut("a", "b")
+        self.kit.nodes.cut("a", "c")
+        at_b = self.resume(self.kit.b)
+        self.kit.advance(1)
+        self.assertEqual(self.kit.where("ann"), ["a", "b"])
+        self.kit.nodes.mend("a", "b")
+        self.check_is_at(at_b, (self.first, CloseReason.MOVED))
 
 
 class EarlyFramesTests(SynchronousTestCase):

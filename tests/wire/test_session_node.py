@@ -38,6 +38,10 @@ HANDOVER = Handover(
     is_found=True, stamp=7, first=1 << 33, left_at=(1 << 33) + 1, is_exact=True, is_whole=False, frames=PUSHES
 )
 RECALLED = Recalled(is_live=True, groups=join_group_ids([make_group_id("g"), make_group_id("h")]))
+QUESTION = SessionName(user_id="ann", sid=SID, age_ms=12, stamp=1 << 50)
+CONTESTED_END = EndRequest(user_id="ann", sid=SID, stamp=7, by_sid=make_sid("bob"), by_stamp=8)
+AWAY = Recalled(is_live=True, is_away=True)
+STAYS = Handover(stamp=9)
 WITH_ROOMS = Handover(is_found=True, groups=RECALLED.groups, rooms=join_group_ids([make_group_id("r")]), has_lapse=True)
 
 
@@ -46,15 +50,17 @@ class CodecTests(SynchronousTestCase):
 
     def test_codecs(self) -> None:
         """Each payload is read as it was written; cut or garbled ones are the other node's fault."""
-        check_codec(encode_name, decode_name, {encode_name(NAME): NAME}, MalformedFrame)
-        check_codec(encode_end, decode_end, {encode_end(END): END}, MalformedFrame)
+        check_codec(encode_name, decode_name, {encode_name(each): each for each in (NAME, QUESTION)}, MalformedFrame)
+        ends = {encode_end(each): each for each in (END, CONTESTED_END)}
+        check_codec(encode_end, decode_end, ends, MalformedFrame)
         check_codec(
             encode_handover,
             decode_handover,
-            {encode_handover(each): each for each in (HANDOVER, WITH_ROOMS)},
+            {encode_handover(each): each for each in (HANDOVER, WITH_ROOMS, STAYS)},
             MalformedFrame,
         )
-        check_codec(encode_recalled, decode_recalled, {encode_recalled(RECALLED): RECALLED}, MalformedFrame)
+        recalled = {encode_recalled(each): each for each in (RECALLED, AWAY)}
+        check_codec(encode_recalled, decode_recalled, recalled, MalformedFrame)
 
     def test_recorded(self) -> None:
         """What a node of the first version sent is still understood."""
@@ -73,6 +79,12 @@ class CodecTests(SynchronousTestCase):
         for name in ({"user_id": "", "sid": SID}, {"user_id": "x" * 129, "sid": SID}, {"user_id": "ann", "sid": "x"}):
             self.assertRaises(MalformedFrame, decode_name, msgspec.msgpack.encode(name))
         self.assertRaises(MalformedFrame, decode_end, msgspec.msgpack.encode({"user_id": "a", "sid": SID, "stamp": -1}))
+        for member, value in (("age_ms", -1), ("stamp", 1 << 63)):
+            question = msgspec.msgpack.encode({"user_id": "a", "sid": SID, member: value})
+            self.assertRaises(MalformedFrame, decode_name, question)
+        for by in ({"by_sid": "x"}, {"by_stamp": -1}):
+            end = msgspec.msgpack.encode({"user_id": "a", "sid": SID, "stamp": 1, **by})
+            self.assertRaises(MalformedFrame, decode_end, end)
         too_many = bytes(52 * (MAX_GROUPS + 1))
         for groups in (b"x" * 51, b"\xff" * 52, too_many):
             for field in ("groups", "rooms"):
