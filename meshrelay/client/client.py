@@ -23,6 +23,7 @@ from meshrelay.client.links import open_link
 from meshrelay.client.listeners import EventStream, Listeners, WhenFull
 from meshrelay.client.options import ClientOptions
 from meshrelay.client.recovery import GroupRecovery
+from meshrelay.client.requests import read_answer
 from meshrelay.errors import MalformedPayload, RemoteProtocolError
 from meshrelay.model import HistoryPage, Presence, check_user_id
 from meshrelay.wire.buffer import PayloadReader
@@ -71,14 +72,6 @@ def _decode_gid(payload: bytes) -> str:
     return group_id
 
 
-def _read(answer: bytes, decode: Callable[[bytes], R]) -> R:
-    try:
-        return decode(answer)
-    except MalformedPayload as error:
-        # As it is, it would read as if the request had been at fault.
-        raise RemoteProtocolError(f"the answer cannot be read: {error}") from None
-
-
 class Client:
     """One user at a node.
 
@@ -113,6 +106,8 @@ class Client:
         self._rooms = JoinedRooms()
         self._recovery = GroupRecovery(reactor, self._ask_raw, self._listeners.tell)
         self._links: P2PLinks | None = None
+        #: Those that are not over.
+        self._streams: dict[EventStream, None] = {}
         self._connected: Connected | None = None
         identity = Identity(user, options.client_name, acks, resume, options.reconnect)
         self._connector = Connector(reactor, parse_url(url), identity, token, options, self._tell, opener)
@@ -139,7 +134,14 @@ class Client:
         """
         if self._links is not None:
             self._links.stop()
-        return self._connector.close()
+        streams = list(self._streams)
+        closed = self._connector.close()
+        if self._connected is None:
+            # Where there never was a connection nothing has told them.
+            for stream in streams:
+                stream.end()
+                self._streams.pop(stream, None)
+        return closed
 
     @property
     def links(self) -> P2PLinks:
@@ -196,6 +198,7 @@ class Client:
 
         :param recover: True: after each break be given back what was missed, if the group has a history;
             `GroupRecovered` says how that went. A position that `group_position` told another time: begin behind it.
+            Without one, a group that was joined so before is gone on with from where the client is.
         """
         if recover is not False:
             return self._recovery.join(group_id, message, (0, 0) if recover is True else recover)
@@ -203,11 +206,8 @@ class Client:
 
     def leave_group(self, group_id: str, message: bytes = b"") -> Deferred[None]:
         """Be no member any more; the others are told when the message is not empty. Fails with a `GroupLeaveError`."""
-
-        def note(_: None) -> None:
-            self._recovery.forget(group_id)
-
-        return self._tell_group(Command.GROUP_LEAVE, group_id, message, True).addCallback(note)
+        left = self._tell_group(Command.GROUP_LEAVE, group_id, message, True)
+        return self._recovery.leaving(group_id, left)
 
     def group_position(self, group_id: str) -> tuple[int, int]:
         """Epoch and offset of the last message told of a group that was joined with ``recover``; 0 and 0: none."""
@@ -242,10 +242,13 @@ class Client:
             return fail(MalformedPayload(str(error)))
 
         def note(presence: Presence) -> Presence:
-            if watch is not None:
-                self._recovery.watch(group_id, watch)
+            if watch:
+                self._recovery.watch(group_id, True)
             return presence
 
+        if watch is False:
+            # Also when the node cannot be told.
+            self._recovery.watch(group_id, False)
         return self._ask(Command.GROUP_PRESENCE, payload, decode_presence).addCallback(note)
 
     def join_random_group(
@@ -305,7 +308,7 @@ class Client:
             self._room_joined(room_id)
             return answer
 
-        return joined.addCallback(note).addCallback(_read, decode_owner)
+        return joined.addCallback(note).addCallback(read_answer, decode_owner)
 
     def leave_room(self, room_id: str, message: bytes = b"") -> Deferred[None]:
         """Be no member any more; the others are told. Fails with a `RoomLeaveError`."""
@@ -328,7 +331,7 @@ class Client:
 
     def room_members(self, room_id: str) -> Deferred[RoomList]:
         """Fire with (owner, members in join order) of a room that this user is in."""
-        return self._ask_place(Command.ROOM_MEMBERS, room_id, b"", True).addCallback(_read, decode_room_list)
+        return self._ask_place(Command.ROOM_MEMBERS, room_id, b"", True).addCallback(read_answer, decode_room_list)
 
     def send_direct(self, peer: str, message: bytes, *, reliable: bool = True) -> Deferred[None]:
         """Send to one user, wherever in the cluster; fires when the peer's node has taken it.
@@ -406,9 +409,12 @@ class Client:
         def put(event: Event) -> None:
             stream.put(event)
             if isinstance(event, Disconnected) and not event.will_retry:
-                remove()
                 stream.end()
+            if stream.is_over:
+                self._streams.pop(stream, None)
+                remove()
 
+        self._streams[stream] = None
         remove = self._listeners.add(Event, put)
         return stream
 
@@ -456,4 +462,4 @@ class Client:
         return answer.addCallback(lambda _: None)
 
     def _ask(self, cmd: Command, payload: bytes, decode: Callable[[bytes], R]) -> Deferred[R]:
-        return self._connector.request(BUILT_IN_VER, cmd, payload, True, None).addCallback(_read, decode)
+        return self._connector.request(BUILT_IN_VER, cmd, payload, True, None).addCallback(read_answer, decode)

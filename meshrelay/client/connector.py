@@ -15,6 +15,7 @@ The program sees only the machine's events; how often and where was tried is nob
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import Enum, unique
 from typing import Any
 
@@ -48,6 +49,8 @@ _CLOSE_SECONDS = 2.0
 #: A connection that was up for so long was a sound one: the next break begins with short delays again. One that breaks
 #: at once each time is tried less and less often.
 _STEADY_SECONDS = 5.0
+
+_CLOSED_HERE = "closed by this program"
 
 _Waiter = Deferred[bytes]
 
@@ -158,15 +161,19 @@ class Connector:
 
     def close(self) -> Deferred[None]:
         """Say GOODBYE and be IDLE. Open requests fail with `ConnectionLost`, whoever waits for `connect` with
-        `NotConnected`.
+        `NotConnected`. Between two connections too the program is told that nothing more comes.
 
         :returns: fires when what was written is out and the connection closed, or after two seconds; never fails.
         """
         outputs = self._machine.leave()
         self._write()
         closed = self._drop_link(is_abort=False)
-        self._be_idle(NotConnected("closed by this program"))
+        # The last Disconnected has promised a return.
+        is_between = self._was_online and self.state is not ConnectorState.ONLINE
+        self._be_idle(NotConnected(_CLOSED_HERE))
         self._take(outputs)
+        if is_between:
+            self._tell(Disconnected(None, _CLOSED_HERE, False))
         return closed
 
     def request(
@@ -332,6 +339,9 @@ class Connector:
                 self._wait()
             else:
                 self._be_idle(NotConnected(event.text))
+        else:
+            # Closed by the program when it heard that a request was lost.
+            event = replace(event, will_retry=False)
         self._tell(event)
 
     def _wait(self) -> None:

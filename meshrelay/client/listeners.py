@@ -89,6 +89,11 @@ class EventStream:
         self._readers: deque[Deferred[Event]] = deque()
         self._is_over = False
 
+    @property
+    def is_over(self) -> bool:
+        """True: nothing more comes in."""
+        return self._is_over
+
     def put(self, event: Event) -> None:
         """One more event."""
         if self._is_over:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from meshrelay.client.errors import TooManyPending, command_error
-from meshrelay.errors import TimedOut
+from meshrelay.errors import MalformedPayload, RemoteProtocolError, TimedOut
 from meshrelay.model import Status
 from meshrelay.wire.commands import decode_error
 from meshrelay.wire.frame import Frame
 
-__all__ = ["HELLO_ID", "PROBE_ID", "PendingRequests", "Settled"]
+__all__ = ["HELLO_ID", "PROBE_ID", "PendingRequests", "Settled", "read_answer"]
 
+R = TypeVar("R")
 W = TypeVar("W")
 
 #: Request IDs of the connection's own HELLO and PINGs; never given to a request.
@@ -25,6 +26,18 @@ PROBE_ID = (1 << 32) - 1
 
 #: Request IDs are 1 to this.
 _MAX_ID = HELLO_ID - 1
+
+
+def read_answer(answer: bytes, decode: Callable[[bytes], R]) -> R:
+    """Return what an answer says.
+
+    :raises RemoteProtocolError: it cannot be read; the node's fault.
+    """
+    try:
+        return decode(answer)
+    except MalformedPayload as error:
+        # As it is, it would read as if the request had been at fault.
+        raise RemoteProtocolError(f"the answer cannot be read: {error}") from None
 
 
 class Settled(NamedTuple, Generic[W]):

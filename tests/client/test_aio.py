@@ -117,7 +117,7 @@ class ClientTests(SynchronousTestCase):
             node.end.answer(third)
             node.end.refuse(second, 30, "no such user")
             node.end.answer(first)
-            results = await asyncio.wait_for(sent, 5)
+            results = await asyncio.wait_for(sent, 30)
             self.assertEqual([type(result) for result in results[1::2]], [UserNotFound, MalformedPayload])
             self.assertEqual(results[::2], [None, None])
             node.end.push(1, 120, encode_direct("bob", b"hi"))
@@ -149,7 +149,7 @@ class ClientTests(SynchronousTestCase):
                 await asyncio.sleep(0)
                 [frame] = node.end.of_command(1, cmd)
                 node.end.answer(frame, answer)
-                self.assertEqual(await asyncio.wait_for(waiting, 5), result)
+                self.assertEqual(await asyncio.wait_for(waiting, 30), result)
             await client.close()
 
         _run(main())
@@ -172,7 +172,7 @@ class ClientTests(SynchronousTestCase):
             gone = Disconnected(4504, "kicked", False)
             client._client._listeners.tell(gone)
             self.assertEqual([event async for event in events], [gone])
-            await asyncio.wait_for(has_heard.wait(), 5)
+            await asyncio.wait_for(has_heard.wait(), 30)
             self.assertEqual(heard, [gone])
             await client.close()
 

@@ -17,6 +17,7 @@ from meshrelay.client import (
     GroupMessageReceived,
     NotConnected,
     TooManyPending,
+    WhenFull,
 )
 from meshrelay.errors import (
     AlreadyMember,
@@ -239,6 +240,40 @@ class ClientTests(ClientCase):
         events = self.successResultOf(done)
         self.assertEqual(events[-1], Disconnected(None, "closed by this program", False))
         self.assertEqual(len(events), 3)
+
+    def test_stream_ends_during_a_break(self) -> None:
+        """So it does when the client is closed while it waits for its next try."""
+        stream = self.client.events()
+        self.node.end.receiver.link_lost(None, "broken")
+        self.client.close()
+        for will_retry in (True, False):
+            event = self.successResultOf(stream.next_event())
+            assert isinstance(event, Disconnected)
+            self.assertEqual(event.will_retry, will_retry)
+        self.failureResultOf(stream.next_event(), StopAsyncIteration)
+
+    def test_stream_ends_when_a_request_breaks(self) -> None:
+        """And when the program closes it because it heard that a request was lost with its connection."""
+        stream = self.client.events()
+        self.client.list_groups().addErrback(lambda _: self.client.close())
+        self.node.end.receiver.link_lost(None, "broken")
+        self.assertEqual(self.successResultOf(stream.next_event()), Disconnected(None, "broken", False))
+        self.failureResultOf(stream.next_event(), StopAsyncIteration)
+
+    def test_stream_that_overran_is_not_kept(self) -> None:
+        """A stream that has ended by itself takes no memory any more."""
+        self.client.events(1, WhenFull.END)
+        for _ in range(2):
+            self.node.end.push(2, 1)
+        self.assertEqual((self.client._streams, self.client._listeners._callbacks), ({}, []))
+
+    def test_stream_ends_without_a_connection(self) -> None:
+        """And when the client never had a connection."""
+        client = Client(self.clock, "tcp://h:1", "ann", opener=self.node.open)
+        waiting = client.events().next_event()
+        self.assertNoResult(waiting)
+        client.close()
+        self.failureResultOf(waiting, StopAsyncIteration)
 
     def test_is_connected(self) -> None:
         """A program can ask whether it is connected."""

@@ -286,11 +286,34 @@ class ReconnectTests(ConnectorCase):
         self.successResultOf(done)
 
     def test_close_while_waiting(self) -> None:
-        """Closing during a break means no return."""
+        """Closing during a break means no return, and the program is told so once."""
         connector = self.online()
         self.node.end.receiver.link_lost(None, "broken")
+        self.events.clear()
         self.successResultOf(connector.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.events, [Disconnected(None, "closed by this program", False)])
+        self.successResultOf(connector.close())
+        self.assertEqual(len(self.events), 1)
+
+    def test_close_while_coming_back(self) -> None:
+        """So does closing while the client tries."""
+        connector = self.online()
+        self.node.end.receiver.link_lost(None, "broken")
+        self.clock.advance(0.5)
+        self.assertEqual((connector.state, len(self.node.ends)), (ConnectorState.CONNECTING, 2))
+        self.events.clear()
+        self.successResultOf(connector.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.events, [Disconnected(None, "closed by this program", False)])
+
+    def test_close_when_a_request_breaks(self) -> None:
+        """A program that closes because a request broke with its connection is promised no return."""
+        connector = self.online()
+        connector.request(2, 7, b"", True, None).addErrback(lambda _: connector.close())
+        self.node.end.receiver.link_lost(None, "broken")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.events, [Disconnected(None, "broken", False)])
 
     def test_dead_node(self) -> None:
         """A node that went silent without a word is left, at the latest after 2.5 heartbeats."""

@@ -132,6 +132,7 @@ class EventStreamTests(SynchronousTestCase):
         """Or it ends, so that the program cannot overlook the gap."""
         stream, left = self._overrun(WhenFull.END)
         self.assertEqual((left, stream.dropped), ([0, 1], 1))
+        self.assertTrue(stream.is_over)
 
     def test_cancelled_reader(self) -> None:
         """A reader that was cancelled takes no event with it."""

@@ -89,6 +89,88 @@ class PositionTests(SynchronousTestCase):
         self.assertFalse(self.positions.is_superfluous(PushReceived(2, 1, b"")))
         self.assertFalse(self.positions.is_superfluous(GroupMessageReceived("h" * 52, "bob", b"hi")))
 
+    def test_strayed(self) -> None:
+        """What came without its offset while the client asks is not told again: the program is warned instead."""
+        for is_told in (True, False):
+            self.positions.follow(GID, 7, 3)
+            self.positions.asks(GID, is_told)
+            self.assertEqual(self.push(0, 0), ([heard(0)], False))
+            self.assertEqual(self.positions.answered(GID, Recovered(True, 7, 5)), [GroupRecovered(GID, False)])
+            self.assertEqual([self.push(7, offset)[0] for offset in (4, 5, 6)], [[], [], [heard(6)]])
+
+    def test_strayed_before(self) -> None:
+        """What came without its offset during an earlier question does not spoil the answer to a later one."""
+        self.positions.asks(GID, True)
+        self.push(0, 0)
+        self.positions.answered(GID, Recovered(True, 7, 5))
+        self.assertEqual(self.positions.asks(GID, True), (7, 5))
+        self.assertEqual(self.positions.answered(GID, Recovered(True, 7, 6)), [GroupRecovered(GID, True)])
+        self.assertEqual(self.push(7, 6), ([heard(6)], False))
+
+    def test_plain_between_questions(self) -> None:
+        """That holds until there is an answer, however often the node is asked."""
+        plain = GroupMessageReceived(GID, "bob", b"hi")
+        self.push(7, 6)
+        self.assertTrue(self.positions.is_superfluous(plain))
+        self.positions.asks(GID, True)
+        self.positions.unanswered(GID)
+        self.assertTrue(self.positions.is_superfluous(plain))
+        self.positions.asks(GID, True)
+        self.positions.answered(GID, Recovered(True, 7, 6))
+        self.assertFalse(self.positions.is_superfluous(plain))
+
+    def test_unasked(self) -> None:
+        """Groups are to be asked for when they are behind, and are not asked for already nor about to be left."""
+        self.assertEqual(self.positions.unasked(), [])
+        self.positions.follow("h" * 52, 1, 1)
+        self.positions.lost()
+        self.assertEqual(self.positions.unasked(), [GID, "h" * 52])
+        self.positions.asks(GID, True)
+        self.positions.leaves("h" * 52)
+        self.assertEqual(self.positions.unasked(), [])
+        self.positions.unanswered(GID)
+        self.positions.stays("h" * 52)
+        self.assertEqual(self.positions.unasked(), [GID, "h" * 52])
+        self.assertTrue(self.positions.is_behind(GID))
+        self.assertFalse(self.positions.is_behind("i" * 52))
+
+    def test_missed_before_the_question(self) -> None:
+        """What another epoch passed over before the node could be asked is told with the answer."""
+        self.push(7, 6)
+        self.assertEqual(self.push(9, 4), ([heard(4)], False))
+        self.assertEqual(self.positions.asks(GID, True), (9, 4))
+        self.assertEqual(self.positions.answered(GID, Recovered(True, 9, 5)), [GroupRecovered(GID, False)])
+        self.assertEqual(self.push(9, 5), ([heard(5)], False))
+        self.positions.asks(GID, True)
+        self.assertEqual(self.positions.answered(GID, Recovered(True, 9, 5)), [GroupRecovered(GID, True)])
+
+    def test_followed_anew(self) -> None:
+        """A group that is followed anew has another place, the newest."""
+        place = self.positions.place_of(GID)
+        self.assertIs(self.positions.place_of(GID), place)
+        self.positions.follow("h" * 52, 1, 1)
+        self.positions.follow(GID, 7, 3)
+        self.assertIsNot(self.positions.place_of(GID), place)
+        self.assertIsNone(self.positions.place_of("i" * 52))
+        self.assertEqual(list(self.positions), ["h" * 52, GID])
+
+    def test_two_questions(self) -> None:
+        """A join of the program is asked also while a question is under way; the first answer counts at once."""
+        self.positions.asks(GID, True)
+        self.assertEqual(self.positions.asks(GID, False, is_join=True), (7, 3))
+        self.assertEqual(self.positions.answered(GID, Recovered(True, 7, 4)), [GroupRecovered(GID, True)])
+        self.assertEqual(self.push(7, 4), ([heard(4)], False))
+        self.positions.unanswered(GID)
+        self.assertEqual((self.positions.is_behind(GID), self.positions.unasked()), (False, []))
+
+    def test_strayed_between_two_questions(self) -> None:
+        """What came without its offset counts for each question that is under way, and not for the last one only."""
+        self.positions.asks(GID, True)
+        self.push(0, 0)
+        self.positions.asks(GID, True, is_join=True)
+        self.assertEqual(self.positions.answered(GID, Recovered(True, 7, 5)), [GroupRecovered(GID, False)])
+        self.assertEqual([self.push(7, offset)[0] for offset in (4, 5, 6)], [[], [], [heard(6)]])
+
     def test_no_history(self) -> None:
         """In a group that has no history nothing is ever passed over."""
         self.positions.follow(GID, 0, 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.client.errors import TooManyPending
-from meshrelay.client.requests import HELLO_ID, PROBE_ID, PendingRequests, Settled
-from meshrelay.errors import GroupNotFound, MalformedPayload, TimedOut
+from meshrelay.client.requests import HELLO_ID, PROBE_ID, PendingRequests, Settled, read_answer
+from meshrelay.errors import GroupNotFound, MalformedPayload, RemoteProtocolError, TimedOut
 from meshrelay.model import Status
 from meshrelay.wire.commands import encode_error
 from meshrelay.wire.frame import Frame
@@ -94,3 +94,19 @@ class PendingRequestsTests(SynchronousTestCase):
         self.assertEqual((old, last), (1, HELLO_ID - 1))
         self.assertEqual(self.requests.add("again", 0.0, 1.0), 2)
         self.assertNotIn(last, (HELLO_ID, PROBE_ID))
+
+
+class ReadAnswerTests(SynchronousTestCase):
+    """What an answer says."""
+
+    def test_readable(self) -> None:
+        """An answer is what it says."""
+        self.assertEqual(read_answer(b"7", int), 7)
+
+    def test_unreadable(self) -> None:
+        """An answer that cannot be read is the node's fault, and not that of the request."""
+
+        def decode(_: bytes) -> None:
+            raise MalformedPayload("too short")
+
+        self.assertRaisesRegex(RemoteProtocolError, "cannot be read: too short", read_answer, b"", decode)

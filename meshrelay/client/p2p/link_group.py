@@ -151,7 +151,7 @@ class LinkGroup:
     def _make_way(self, drivers: Mapping[str, LinkDriver]) -> None:
         for user_id, driver in self._drivers.items():
             # Who left and came back has no end of the old link any more.
-            if user_id in drivers and driver.link.is_connected and not driver.is_retired:
+            if user_id in drivers and not driver.is_retired:
                 drivers[user_id].hold()
                 self._waiting[user_id] = drivers[user_id]
         self.is_retired = True

@@ -367,6 +367,19 @@ class ChangeTests(LinkCase):
         self.net.run(3.0)
         self.assertEqual(self.bob.payloads, [b"old", b"new"])
 
+    def test_new_start_before_an_answer(self) -> None:
+        """So it does when the peer has not yet answered by the old link."""
+        self.net.is_cut = True
+        self.net.refuses[Command.LINK_FORWARD] = 24
+        self.start(0.05)
+        self.ann.client.links.send("bob", 2, 1, b"old")
+        self.net.run(0.05)
+        self.net.refuses.clear()
+        self.net.start()
+        self.ann.client.on(LinksStarted, lambda _: self.ann.client.links.send("bob", 2, 1, b"new"))
+        self.net.run(3.0)
+        self.assertEqual(self.bob.payloads, [b"old", b"new"])
+
     def test_many_starts(self) -> None:
         """Starts faster than links can end leave a bounded number of them behind."""
         for _ in range(100):
