@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from meshrelay.config.schema import HttpConfig
-from meshrelay.http.console import Console, Place, make_console
+from meshrelay.http.console import Console, Place, Widen, make_console
 from meshrelay.http.console_feed import FEED_COUNTS
 from meshrelay.http.console_state import StateSources
 from meshrelay.http.console_tickets import TicketAuthenticator, Tickets
@@ -21,28 +21,32 @@ __all__ = ["ConsoleNode"]
 class ConsoleNode:
     """The console of one node. Nothing is there before `open`, and nothing ever where the configuration says so.
 
+    :param ticket_key: see `Tickets`.
     :ivar name: see `meshrelay.http.metrics.Counted`.
     """
 
     name = "console"
 
-    def __init__(self, http: HttpConfig, clock: IReactorTime) -> None:
+    def __init__(self, http: HttpConfig, clock: IReactorTime, ticket_key: bytes | None = None) -> None:
         self._is_on = http.console
-        self._tickets = Tickets(clock, secrets.token_bytes)
+        self.tickets = Tickets(clock, secrets.token_bytes, ticket_key)
         self._console: Console | None = None
 
     def guard(self, authenticator: Authenticator) -> Authenticator:
         """Return what takes tickets of the console as well."""
-        return TicketAuthenticator(authenticator, self._tickets) if self._is_on else authenticator
+        return TicketAuthenticator(authenticator, self.tickets) if self._is_on else authenticator
 
-    def open(self, sources: StateSources, place: Place, dispatcher: Dispatcher) -> Console | None:
+    def open(
+        self, sources: StateSources, place: Place, dispatcher: Dispatcher, widen: Widen | None = None
+    ) -> Console | None:
         """Begin to remember, take the command of consoles, and return what the pages stand on; None: there are none.
 
         :param place: see `meshrelay.http.endpoint.Endpoints.place`.
+        :param widen: see `make_console`.
         """
         if not self._is_on:
             return None
-        console = self._console = make_console(sources, self._tickets, place)
+        console = self._console = make_console(sources, self.tickets, place, widen)
         sources.local.registry.add_observer(console.feed)
         dispatcher.register(console.feed.command_table())
         console.history.startService()
@@ -51,7 +55,7 @@ class ConsoleNode:
     def statistics(self) -> Mapping[str, int]:
         """See `meshrelay.http.metrics.Counted`."""
         feed = self._console.feed.statistics() if self._console is not None else dict.fromkeys(FEED_COUNTS, 0)
-        counts = {**feed, "tickets_refused": self._tickets.refused}
+        counts = {**feed, "tickets_refused": self.tickets.refused}
         return {f"console_{name}": count for name, count in counts.items()}
 
     def stop(self) -> None:

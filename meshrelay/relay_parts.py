@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from socket import gethostname
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from prometheus_client import CollectorRegistry
@@ -35,7 +35,7 @@ from meshrelay.transport.relay_websocket import RelayWebSocketFactory
 from meshrelay.transport.stream_link import shown_address
 from meshrelay.wire.node_kinds import NodeKind
 
-__all__ = ["PLACES", "RelayNode", "certificate_end", "relay_tokens"]
+__all__ = ["PLACES", "RelayCertificates", "RelayNode", "certificate_end", "relay_tokens"]
 
 #: Names of the listening places, and NetBird's names of what listens there.
 PLACES = {"relay": "ws", "quic": "quic"}
@@ -64,6 +64,17 @@ def certificate_end(config: RelayConfig) -> float:
     return certificate.not_valid_after_utc.timestamp()
 
 
+class RelayCertificates(NamedTuple):
+    """What `RelayNode.read_certificates` has read.
+
+    :ivar ends_at: see `certificate_end`.
+    :ivar quic: what connections of QUIC are begun with; None = the relay does not listen by QUIC.
+    """
+
+    ends_at: float
+    quic: Any
+
+
 class RelayNode:
     """The relay of one node. Nothing is there before `listen`."""
 
@@ -76,7 +87,7 @@ class RelayNode:
         self._tokens = relay_tokens(config.relay)
         self._certificate_ends_at = certificate_end(config.relay)
         self._transports: dict[str, TransportCounters] = {}
-        self._refused_handshakes: Callable[[], int] = int
+        self._quic: Any = None
         self.counters = RelayCounters()
         #: None: the node has no relay, or does not listen yet.
         self.server: RelayServer | None = None
@@ -135,11 +146,35 @@ class RelayNode:
         if self.others is not None:
             self.others.server = server
 
+    def read_certificates(self) -> RelayCertificates:
+        """Read the certificate again, whichever port uses it.
+
+        :returns: for `use_certificates`; until then nothing changes.
+        :raises ConfigError: it cannot be used.
+        """
+        ends_at = certificate_end(self._config.relay)
+        return RelayCertificates(ends_at, self._quic_configuration() if self._quic is not None else None)
+
+    def use_certificates(self, fresh: RelayCertificates) -> None:
+        """Show new connections of QUIC what `read_certificates` has read; those that are there stay as they are."""
+        self._certificate_ends_at = fresh.ends_at
+        if self._quic is not None and fresh.quic is not None:
+            self._quic.use(fresh.quic)
+
     def _quic_listener(self) -> DatagramProtocol:
+        configuration = self._quic_configuration()
+        from meshrelay.transport.relay_quic import RelayQuicListener
+
+        counters = self._transports["quic"] = TransportCounters()
+        listener = RelayQuicListener(self._accept, configuration, self._turn, self._alarms, counters, self._reactor)
+        self._quic = listener
+        return listener
+
+    def _quic_configuration(self) -> Any:
         relay = self._config.relay
         try:
             # Here, as it needs an extra that whoever has no QUIC need not have.
-            from meshrelay.transport.relay_quic import RelayQuicListener, quic_configuration
+            from meshrelay.transport.relay_quic import quic_configuration
         except ImportError as error:
             problem = f'needs the extra quic: pip install "meshrelay[quic]" ({error})'
             raise ConfigError([ConfigProblem("relay.quic", problem)]) from error
@@ -147,10 +182,7 @@ class RelayNode:
             configuration = quic_configuration(relay.certificate_file, relay.key_file)
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise ConfigError([ConfigProblem("relay.certificate_file", f"is of no use for quic: {error}")]) from error
-        counters = self._transports["quic"] = TransportCounters()
-        listener = RelayQuicListener(self._accept, configuration, self._turn, self._alarms, counters, self._reactor)
-        self._refused_handshakes = lambda: listener.refused_handshakes
-        return listener
+        return configuration
 
     def _accept(self, link: IRelayLink) -> RelayPeer:
         assert self.server is not None
@@ -184,7 +216,7 @@ class RelayNode:
 
     def refused_handshakes(self) -> int:
         """See `meshrelay.http.relay_metrics.RelaySource`."""
-        return self._refused_handshakes()
+        return self._quic.refused_handshakes if self._quic is not None else 0
 
     def add_metrics(self, registry: CollectorRegistry) -> CollectorRegistry:
         """Put the counters of a relay that listens on the metrics page."""

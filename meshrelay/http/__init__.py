@@ -31,7 +31,8 @@ overlay_metrics the samples of the overlay
 relay_health    GET /health/relay
 merged_metrics  the pages of several processes -> one
 console         / and /console: pages for people, and tickets for their live data
-console_feed    the live data: a command and a push a second; console_state what is in it
+console_feed    the live data: a command and a push a second; console_state what is in it; console_live when it is read;
+                console_sum what is shown where a node has several processes
 console_history the last ten minutes; console_rates which groups are busy; console_tickets who may look
 lag             measures how late reactor turns come
 webhooks        tells HTTP servers of the operator what happened
@@ -47,7 +48,7 @@ webhook_events  sessions and groups -> events; webhook_queue to one URL, webhook
                                  -> console (admin) -> console_tickets
                                  -> admin_api (admin) -> admin_actions -> admin_local here | calls to other nodes
 
-    WebSocket (a ticket) -> console_feed -> console_state, console_history, console_rates
+    WebSocket (a ticket) -> console_feed -> console_live -> console_state, console_history, console_rates
     sessions, groups -> webhook_events -> webhook_queue -> webhook_post -> servers of the operator
 
 Only GET, HEAD and, where browsers ask first, OPTIONS are taken, and POST and DELETE by the admin API and the page for

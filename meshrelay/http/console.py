@@ -19,6 +19,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import ClassVar, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import Request
@@ -27,6 +28,7 @@ from meshrelay.http.admin import AdminAccess
 from meshrelay.http.client_script import FilePage
 from meshrelay.http.console_feed import ConsoleFeed
 from meshrelay.http.console_history import History
+from meshrelay.http.console_live import ConsoleSource, LiveNode
 from meshrelay.http.console_rates import GroupRates
 from meshrelay.http.console_state import ConsoleView, StateSources
 from meshrelay.http.console_tickets import TICKET_SECONDS, Tickets
@@ -42,6 +44,7 @@ __all__ = [
     "Place",
     "StatePage",
     "TicketPage",
+    "Widen",
     "add_console",
     "make_console",
 ]
@@ -64,26 +67,37 @@ _PLAIN_HOST = re.compile(r"[0-9A-Za-z._:-]+")
 #: ``place("WS", host)`` -> type, host and port of the node's WebSockets; None = none listens.
 Place = Callable[[str, str], tuple[str, str, int] | None]
 
+#: This process -> what the console shows.
+Widen = Callable[[LiveNode], ConsoleSource]
+
 
 class Console(NamedTuple):
     """What the pages stand on.
 
     :ivar place: see `meshrelay.http.endpoint.Endpoints.place`.
+    :ivar own: this process.
+    :ivar source: what the pages show: `own`, or more where a node has several processes.
     """
 
     tickets: Tickets
     feed: ConsoleFeed
     history: History
     place: Place
+    own: LiveNode
+    source: ConsoleSource
 
 
-def make_console(sources: StateSources, tickets: Tickets, place: Place) -> Console:
-    """Return the console of a node; nothing runs before it is started."""
+def make_console(sources: StateSources, tickets: Tickets, place: Place, widen: Widen | None = None) -> Console:
+    """Return the console of a node; nothing runs before it is started.
+
+    :param widen: given this process, returns what is shown; None = this process.
+    """
     clock, registry = sources.local.clock, sources.local.registry
     history = History(clock, sources.counters, lambda: len(registry))
     rates = GroupRates(sources.local.groups.table, clock)
-    feed = ConsoleFeed(clock, ConsoleView(sources, history, rates), history, rates)
-    return Console(tickets, feed, history, place)
+    own = LiveNode(clock, ConsoleView(sources, history, rates), history, rates)
+    source = own if widen is None else widen(own)
+    return Console(tickets, ConsoleFeed(clock, own, source), history, place, own, source)
 
 
 def websocket_url(request: Request, place: Place) -> str | None:
@@ -179,10 +193,12 @@ class TicketPage(_OperatorPage):
 class StatePage(_OperatorPage):
     """``GET /admin/console/state``: what CONSOLE_WATCH answers."""
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer | Deferred[Answer]:
         """See `Page.answer`."""
         refusal = self.refusal(request)
-        return refusal if refusal is not None else Answer(http.OK, self._console.feed.read(), JSON_TYPE)
+        if refusal is not None:
+            return refusal
+        return self._console.feed.read().addCallback(lambda body: Answer(http.OK, body, JSON_TYPE))
 
 
 def add_console(root: Resource, admin: Resource, console: Console, access: AdminAccess) -> None:

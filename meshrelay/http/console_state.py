@@ -27,7 +27,7 @@ from meshrelay.http.relay_metrics import RelaySource
 from meshrelay.interfaces import ISession
 from meshrelay.model import CloseReason
 
-__all__ = ["MAX_ENDED", "MAX_LOOKED_AT", "MAX_ROWS", "MAX_STATE_BYTES", "ConsoleView", "StateSources"]
+__all__ = ["MAX_ENDED", "MAX_LOOKED_AT", "MAX_ROWS", "MAX_STATE_BYTES", "ConsoleView", "StateSources", "encode_state"]
 
 #: Rows of each list.
 MAX_ROWS = 100
@@ -46,12 +46,17 @@ MAX_STATE_BYTES = 128 * 1024
 
 _FEWER_ROWS = (MAX_ROWS, 30, 10)
 
+#: Names of lists in the object: of those that stand beside their number, and of the others.
+_COUNTED_LISTS = ("users", "groups", "rooms", "pairs")
+_PLAIN_LISTS = ("closes", "ended")
+
 
 class StateSources(NamedTuple):
     """Where the facts of the node are.
 
     :ivar local: its clock is of Unix seconds, as reactors have them.
-    :ivar read_cluster: see `meshrelay.http.cluster.ClusterStatus.read`.
+    :ivar read_cluster: see `meshrelay.http.cluster.ClusterStatus.read`; None = the process is a part of a node, and
+        another one tells of the cluster.
     :ivar links: None = the node has no P2P links.
     :ivar relay: what it shows when it listens; None = there is none.
     :ivar overlay: None = the node is no peer of the overlay.
@@ -60,7 +65,7 @@ class StateSources(NamedTuple):
     local: LocalParts
     version: str
     counters: NodeCounters
-    read_cluster: Callable[[], Awaitable[Mapping[str, Any]]]
+    read_cluster: Callable[[], Awaitable[Mapping[str, Any]]] | None
     links: LinkPages | None = None
     relay: RelaySource | None = None
     overlay: OverlayPages | None = None
@@ -99,6 +104,8 @@ class ConsoleView:
     async def look_around(self) -> int:
         """Ask the other nodes, and for P2P pairs. Returns how many nodes were asked."""
         self._pairs = await self._relayed_pairs()
+        if self._sources.read_cluster is None:
+            return 0
         document = await self._sources.read_cluster()
         self._cluster = _bounded_cluster(document)
         return len(document["nodes"])
@@ -121,20 +128,11 @@ class ConsoleView:
             ]
         return {"count": len(rows), "rows": rows[:MAX_ROWS]}
 
-    def encode(self, consoles: int) -> bytes:
-        """Return the object as JSON.
+    def read(self, consoles: int) -> dict[str, Any]:
+        """Return the object, with the rates since the last call.
 
         :param consoles: how many watch.
         """
-        rates = self._rates.take()
-        encoded = b""
-        for rows in _FEWER_ROWS:
-            encoded = msgspec.json.encode({**self._read(rates, rows), "consoles": consoles})
-            if len(encoded) <= MAX_STATE_BYTES:
-                break
-        return encoded
-
-    def _read(self, rates: Mapping[str, GroupRate], rows: int) -> dict[str, Any]:
         sources = self._sources
         latest = self._history.latest
         return {
@@ -144,21 +142,22 @@ class ConsoleView:
             "uptime_seconds": round(self._clock.seconds() - self._started_at, 1),
             "sample": list(latest) if latest is not None else None,
             "connections": {name: each.connections for name, each in sources.counters.transports.items()},
-            "users": self._users(rows),
-            "groups": self._groups(rates, rows),
-            "rooms": self._rooms(rows),
-            "closes": [each._asdict() for each in self._history.closes()[:rows]],
-            "ended": list(reversed(self._ended))[:rows],
-            "pairs": {"count": self._pairs["count"], "rows": self._pairs["rows"][:rows]},
+            "users": self._users(),
+            "groups": self._groups(self._rates.take()),
+            "rooms": self._rooms(),
+            "closes": [each._asdict() for each in self._history.closes()[:MAX_ROWS]],
+            "ended": list(reversed(self._ended)),
+            "pairs": self._pairs,
             "pair_counts": dict(sources.links.counts()) if sources.links is not None else {},
             "relay": self._relay(),
-            "overlay": self._overlay(rows),
+            "overlay": self._overlay(),
             "cluster": self._cluster,
+            "consoles": consoles,
         }
 
-    def _users(self, rows: int) -> dict[str, Any]:
+    def _users(self) -> dict[str, Any]:
         registry, now = self._sources.local.registry, self._clock.seconds()
-        newest = islice(reversed(list(registry)), rows)
+        newest = islice(reversed(list(registry)), MAX_ROWS)
         return {
             "count": len(registry),
             "away": registry.away_count,
@@ -175,11 +174,11 @@ class ConsoleView:
             ],
         }
 
-    def _groups(self, rates: Mapping[str, GroupRate], rows: int) -> dict[str, Any]:
+    def _groups(self, rates: Mapping[str, GroupRate]) -> dict[str, Any]:
         table = self._sources.local.groups.table
-        shown = {group.id: group for group in _first(map(table.find, rates), rows)}
+        shown = {group.id: group for group in _first(map(table.find, rates), MAX_ROWS)}
         for group in sorted(islice(table, MAX_LOOKED_AT), key=lambda each: -len(each.members)):
-            if len(shown) >= rows:
+            if len(shown) >= MAX_ROWS:
                 break
             shown.setdefault(group.id, group)
         quiet = GroupRate(0.0, 0.0)
@@ -198,9 +197,9 @@ class ConsoleView:
             ],
         }
 
-    def _rooms(self, rows: int) -> dict[str, Any]:
+    def _rooms(self) -> dict[str, Any]:
         table = self._sources.local.rooms.table
-        largest = sorted(islice(table, MAX_LOOKED_AT), key=lambda room: -len(room.members))[:rows]
+        largest = sorted(islice(table, MAX_LOOKED_AT), key=lambda room: -len(room.members))[:MAX_ROWS]
         return {
             "count": len(table),
             "rows": [
@@ -228,7 +227,7 @@ class ConsoleView:
             "dropped": sum(counters.dropped.values()),
         }
 
-    def _overlay(self, rows: int) -> dict[str, Any] | None:
+    def _overlay(self) -> dict[str, Any] | None:
         overlay = self._sources.overlay
         if overlay is None:
             return None
@@ -236,8 +235,36 @@ class ConsoleView:
         return {
             "id": overlay.peer_id,
             "url": overlay.url(),
-            "peers": {"count": count, "rows": [peer._asdict() for peer in islice(peers, rows)]},
+            "peers": {"count": count, "rows": [peer._asdict() for peer in islice(peers, MAX_ROWS)]},
         }
+
+
+def encode_state(state: Mapping[str, Any]) -> bytes:
+    """Return the object as JSON, with as many rows of each list as fit.
+
+    :param state: see `ConsoleView.read`.
+    """
+    encoded = b""
+    for rows in _FEWER_ROWS:
+        encoded = msgspec.json.encode(_with_rows(state, rows))
+        if len(encoded) <= MAX_STATE_BYTES:
+            break
+    return encoded
+
+
+def _with_rows(state: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    shown = dict(state)
+    for name in _COUNTED_LISTS:
+        shown[name] = _first_rows(state[name], rows)
+    for name in _PLAIN_LISTS:
+        shown[name] = state[name][:rows]
+    if state["overlay"] is not None:
+        shown["overlay"] = {**state["overlay"], "peers": _first_rows(state["overlay"]["peers"], rows)}
+    return shown
+
+
+def _first_rows(counted: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    return {**counted, "rows": counted["rows"][:rows]}
 
 
 def _first(found: Iterable[LiveGroup | None], count: int) -> Iterator[LiveGroup]:

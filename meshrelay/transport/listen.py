@@ -23,6 +23,9 @@ __all__ = ["ListeningPlaces"]
 #: Connections that the kernel may hold until we accept them; a reconnect storm must not be refused.
 BACKLOG = 1024
 
+#: Places whose key is in a section of their own.
+_OWN_SECTIONS = ("mesh", "overlay", "relay")
+
 
 class ListeningPlaces:
     """All open ports of a node, by name ("tcp", "udp", ...), in the order in which they were opened.
@@ -88,7 +91,8 @@ class ListeningPlaces:
             try:
                 fresh[name] = certificate.read()
             except ValueError as error:
-                problems.append(ConfigProblem(f"listen.{name}", str(error)))
+                key = f"{name}.listen" if name in _OWN_SECTIONS else f"listen.{name}"
+                problems.append(ConfigProblem(key, str(error)))
         if problems:
             raise ConfigError(problems)
         return fresh

@@ -70,7 +70,7 @@ def quic_configuration(certificate_file: str, key_file: str) -> QuicConfiguratio
     """Return what all connections of a server share.
 
     :raises OSError: a file cannot be read.
-    :raises ValueError: a file does not hold what it should.
+    :raises ValueError: a file does not hold what it should, or the key is of another certificate.
     """
     configuration = QuicConfiguration(
         alpn_protocols=[ALPN],
@@ -82,6 +82,10 @@ def quic_configuration(certificate_file: str, key_file: str) -> QuicConfiguratio
         max_stream_data=_STREAM_BYTES,
     )
     configuration.load_cert_chain(certificate_file, key_file)
+    certificate, key = configuration.certificate, configuration.private_key
+    if certificate is None or key is None or certificate.public_key() != key.public_key():
+        # aioquic would find out when the first client has come.
+        raise ValueError(f"the key in {key_file} is not the one of the certificate in {certificate_file}")
     # aioquic writes a line for each stranger's mistake, past our log.
     logging.getLogger("quic").setLevel(logging.CRITICAL)
     return configuration
@@ -265,6 +269,13 @@ class RelayQuicListener(DatagramProtocol):
     def connection_count(self) -> int:
         """Connections, shaking hands or not."""
         return len(self._ids)
+
+    def use(self, configuration: QuicConfiguration) -> None:
+        """Begin new connections with another certificate; those that are there go on with theirs.
+
+        :param configuration: see `quic_configuration`.
+        """
+        self._configuration = configuration
 
     def now(self) -> float:
         """Seconds of the clock."""

@@ -104,6 +104,8 @@ class Command(IntEnum):
     LINK_FORWARD = 134
     #: 140 to 149 are for groups as well: those from 110 on are all in use.
     GROUP_PRESENCE = 140
+    #: 150 to 159 are for the pages of the node itself.
+    CONSOLE_WATCH = 150
 
 
 _ALLOW_EMPTY = 1

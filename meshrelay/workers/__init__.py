@@ -8,6 +8,7 @@ pool            all workers: started, counted, told, stopped
 worker_process  one worker: its process, started again when it ends
 output          what a process writes -> lines in the log of the supervisor
 metrics         the metrics of all workers, asked over the links
+console         the console of all workers, whichever of them a page reaches
 worker          the node inside the worker's process, and its leash
 ==============  =======================================================================================
 

@@ -78,6 +78,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     #: Name of a listening place -> the TCP port that all workers share.
     shared_ports: dict[str, int]
+    #: Of all processes; see `meshrelay.http.console_tickets.Tickets`.
+    ticket_key: bytes
     #: As the operator wrote it.
     config: Config
 
@@ -85,6 +87,12 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     def node_id(self) -> str:
         """ID of the worker as a node."""
         return worker_id(self.supervisor_id, self.index)
+
+    @property
+    def other_ids(self) -> list[str]:
+        """IDs of the other workers."""
+        count = self.config.node.workers
+        return [worker_id(self.supervisor_id, index) for index in range(count) if index != self.index]
 
     @property
     def socket_path(self) -> Path:

@@ -8,6 +8,7 @@ sent there, its users are looked for where they are remembered, and the next pro
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -19,11 +20,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProcessTransport
 
+from meshrelay.config.listening import parse_stream_place
 from meshrelay.config.schema import Config
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.http.console import Console
+from meshrelay.http.console_live import LiveNode
+from meshrelay.http.console_state import StateSources
+from meshrelay.http.console_tickets import TICKET_KEY_BYTES
 from meshrelay.http.metrics import metrics_text
 from meshrelay.service import Node
 from meshrelay.transport.shared_port import HeldPort, hold_port
+from meshrelay.workers.console import AllWorkers, answer_pages
 from meshrelay.workers.metrics import WorkerMetrics
 from meshrelay.workers.plan import (
     MAX_DIRECTORY_BYTES,
@@ -63,7 +70,8 @@ class Supervisor(Node):
 
     def __init__(self, config: Config, reactor: Any, parts: SupervisorParts) -> None:
         node_id = supervisor_id(config)
-        super().__init__(supervisor_config(config, node_id, parts.directory), reactor)
+        self._ticket_key = secrets.token_bytes(TICKET_KEY_BYTES)
+        super().__init__(supervisor_config(config, node_id, parts.directory), reactor, self._ticket_key)
         self._worker_config = config
         self._parts = parts
         self._held: dict[str, HeldPort] = {}
@@ -77,6 +85,26 @@ class Supervisor(Node):
     def _metrics_of_all(self) -> Callable[[], Deferred[bytes]]:
         own_page = partial(metrics_text, self.metrics())
         return WorkerMetrics(self.cluster.nodes, self._reactor, self._worker_ids, self.node_id, own_page).page
+
+    def _open_console(self, sources: StateSources) -> Console | None:
+        nodes, directory = self.cluster.nodes, self.cluster.directory
+
+        def widen(own: LiveNode) -> AllWorkers:
+            # The directory of the workers, which is in this process, knows each group once.
+            return AllWorkers(own, nodes, self._reactor, self._worker_ids, lambda: directory.statistics()["groups"])
+
+        console = self.console.open(sources, self._websocket_place, self._dispatcher, widen)
+        if console is not None:
+            answer_pages(nodes, console)
+        return console
+
+    def _websocket_place(self, server_type: str, asked_host: str) -> tuple[str, str, int] | None:
+        """Where pages of the console reach some worker; see `meshrelay.http.endpoint.Endpoints.place`."""
+        held, listen = self._held.get("websocket"), self._worker_config.listen
+        if held is None or server_type != "WS":
+            return None
+        is_tls = parse_stream_place(listen.websocket).kind in ("tls", "ssl")
+        return "WSS" if is_tls else "WS", listen.advertised_host or asked_host, held.number
 
     def _is_starting(self) -> bool:
         return super()._is_starting() and not self._is_stopping
@@ -179,6 +207,7 @@ class Supervisor(Node):
             supervisor_id=self.node_id,
             directory=self._parts.directory,
             shared_ports={name: held.number for name, held in self._held.items()},
+            ticket_key=self._ticket_key,
             config=self._worker_config,
         )
 

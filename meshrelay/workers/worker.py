@@ -23,9 +23,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshrelay.errors import ConfigError
+from meshrelay.http.console import Console
+from meshrelay.http.console_state import StateSources
 from meshrelay.http.metrics import make_registry, metrics_text
 from meshrelay.service import Node
 from meshrelay.transport.listen import ListeningPlaces
+from meshrelay.workers.console import OfSupervisor, answer_parts, share_tickets
 from meshrelay.workers.metrics import answer_metrics
 from meshrelay.workers.output import STANDARD_ERROR, STANDARD_OUTPUT, LineCutter
 from meshrelay.workers.plan import WorkerPlan, read_plan
@@ -80,7 +83,7 @@ class WorkerNode(Node):
     """
 
     def __init__(self, plan: WorkerPlan, reactor: Any, connect: Callable[[Leash], object]) -> None:
-        super().__init__(plan.worker_config(), reactor)
+        super().__init__(plan.worker_config(), reactor, plan.ticket_key)
         self.places = ListeningPlaces(reactor, plan.shared_ports)
         self._plan = plan
         self._connect = connect
@@ -91,6 +94,16 @@ class WorkerNode(Node):
         super()._listen()
         answer_metrics(self.cluster.nodes, partial(metrics_text, make_registry(self._metric_sources())))
         self._connect(self._leash)
+
+    def _open_console(self, sources: StateSources) -> Console | None:
+        nodes = self.cluster.nodes
+        supervisor = OfSupervisor(nodes, self._reactor, self._plan.supervisor_id)
+        part = sources._replace(read_cluster=None)
+        console = self.console.open(part, self.place, self._dispatcher, lambda own: supervisor)
+        if console is not None:
+            answer_parts(nodes, console)
+            share_tickets(nodes, console.tickets, self._plan.other_ids)
+        return console
 
     def _ready(self) -> None:
         # Linked by now. The supervisor says it for all: programs wait for the one line that begins with "ready".

@@ -11,13 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.http.admin_links import LinkPages
 from meshrelay.http.admin_local import LocalParts
-from meshrelay.http.console import make_console
-from meshrelay.http.console_feed import CONSOLE_WATCH
+from meshrelay.http.console import Console, Widen, make_console
 from meshrelay.http.console_state import StateSources
 from meshrelay.http.console_tickets import TicketAuthenticator, Tickets
 from meshrelay.mesh.alone import Alone
 from meshrelay.session.auth import OpenAuthenticator
 from meshrelay.testing.node import MemoryClient, make_node
+from meshrelay.wire.commands import Command
 from meshrelay.wire.frame import Frame
 from meshrelay.wire.hello import Hello
 
@@ -46,13 +46,25 @@ class ConsoleTestCase(SynchronousTestCase):
         node, nothing = self.node, lambda: None
         local = LocalParts("n1", node.registry, node.groups, node.rooms, Alone("n1"), self.clock, nothing)
         links = LinkPages("n1", node.links.started_rooms, node.links.statistics, node.links.link_pairs)
-        sources = StateSources(local, "1.2.3", node.counters, self.read_cluster, links)
+        self.sources = StateSources(local, "1.2.3", node.counters, self.read_cluster, links)
         self.tickets = Tickets(self.clock, Random(1).randbytes)
         node.reception.authenticator = TicketAuthenticator(OpenAuthenticator(), self.tickets)
-        self.console = make_console(sources, self.tickets, lambda kind, host: (kind, host, 7300))
+        self.console = self.make_console(self.sources)
         node.registry.add_observer(self.console.feed)
         node.dispatcher.register(self.console.feed.command_table())
         self.console.history.startService()
+
+    def make_console(
+        self, sources: StateSources, widen: Widen | None = None, tickets: Tickets | None = None
+    ) -> Console:
+        """Return a console that does not run yet, of the node or of something wider."""
+        return make_console(
+            sources, self.tickets if tickets is None else tickets, lambda kind, host: (kind, host, 7300), widen
+        )
+
+    def tickets_of(self, name: str) -> Tickets:
+        """Tickets of one process of a node that has several."""
+        return Tickets(self.clock, Random(name).randbytes, b"key of the node")
 
     async def read_cluster(self) -> Mapping[str, Any]:
         """See `StateSources`."""
@@ -70,7 +82,11 @@ class ConsoleTestCase(SynchronousTestCase):
 
     def watch(self, client: MemoryClient) -> Any:
         """Begin to watch; return what is answered."""
-        return json.loads(client.request(CONSOLE_WATCH, WATCH).payload)
+        return json.loads(client.request(Command.CONSOLE_WATCH, WATCH).payload)
+
+    def read(self) -> Any:
+        """What a page without a WebSocket is told."""
+        return json.loads(self.successResultOf(self.console.feed.read()))
 
     def seconds(self, count: int) -> None:
         """Let time pass."""
@@ -85,4 +101,4 @@ class ConsoleTestCase(SynchronousTestCase):
 
 def is_state(frame: Frame) -> bool:
     """Whether a push is one of the console."""
-    return (frame.ver, frame.cmd) == (1, CONSOLE_WATCH)
+    return (frame.ver, frame.cmd) == (1, Command.CONSOLE_WATCH)

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IAddress
 
 from meshrelay.http.admin import AdminAccess
 from meshrelay.http.console import TYPES
+from meshrelay.model import CloseReason
 from meshrelay.session.auth import OpenAuthenticator
 from tests.http.console_kit import ConsoleTestCase
 from tests.http.exchange import CLIENT, Response, SiteUnderTest
@@ -87,6 +88,12 @@ class PageTests(ConsoleTestCase):
             self.assertNotRegex(text, r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", file.name)
         page = (STATIC / "index.html").read_text("utf-8")
         self.assertNotRegex(page, r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)")
+
+    def test_meanings(self) -> None:
+        """The page on disconnects says of every reason what it means."""
+        text = (STATIC / "closes.js").read_text("utf-8")
+        for reason in CloseReason:
+            self.assertRegex(text, rf"\b{reason.name.lower()}: \"", reason.name)
 
     def test_ticket(self) -> None:
         """An operator's page gets a sign-in that is good once, and where to use it."""

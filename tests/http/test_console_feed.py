@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from meshrelay.errors import ErrorCode
-from meshrelay.http.console_feed import CONSOLE_WATCH, MAX_WATCHERS
+from meshrelay.http.console_feed import MAX_WATCHERS
 from meshrelay.model import Status
+from meshrelay.wire.commands import Command
 from tests.http.console_kit import WATCH, ConsoleTestCase, node_row
 
 
@@ -29,12 +28,12 @@ class FeedTests(ConsoleTestCase):
         one, two = self.open_console(), self.open_console()
         self.watch(one)
         self.watch(two)
-        self.assertEqual(one.request(CONSOLE_WATCH, b"\0").status, Status.OK)
+        self.assertEqual(one.request(Command.CONSOLE_WATCH, b"\0").status, Status.OK)
         two.lose()
         one.pushes()
         self.seconds(3)
         self.assertEqual(self.states(one), [])
-        self.assertFalse(self.console.feed.is_watched)
+        self.assertEqual(self.console.feed.watcher_count, 0)
 
     def test_nothing_while_nobody_watches(self) -> None:
         """Before the first console and after the last no node is asked and no group is counted."""
@@ -67,10 +66,10 @@ class FeedTests(ConsoleTestCase):
     def test_only_consoles(self) -> None:
         """Nobody else may watch, whatever they call themselves, and nonsense is refused."""
         ann = self.node.sign_in("ann")
-        self.assertEqual(ann.refusal(CONSOLE_WATCH, WATCH)[1], ErrorCode.REFUSED)
+        self.assertEqual(ann.refusal(Command.CONSOLE_WATCH, WATCH)[1], ErrorCode.REFUSED)
         client = self.open_console()
         for nonsense in (b"", b"\2", b"\1\1"):
-            self.assertEqual(client.refusal(CONSOLE_WATCH, nonsense)[1], ErrorCode.MALFORMED_PAYLOAD)
+            self.assertEqual(client.refusal(Command.CONSOLE_WATCH, nonsense)[1], ErrorCode.MALFORMED_PAYLOAD)
 
     def test_bound(self) -> None:
         """So many consoles watch at the same time; one more is told so, and may when another has gone."""
@@ -78,7 +77,7 @@ class FeedTests(ConsoleTestCase):
         for client in clients:
             self.watch(client)
         late = self.open_console()
-        self.assertEqual(late.refusal(CONSOLE_WATCH, WATCH)[1], ErrorCode.REFUSED)
+        self.assertEqual(late.refusal(Command.CONSOLE_WATCH, WATCH)[1], ErrorCode.REFUSED)
         self.watch(clients[0])
         self.assertEqual(self.console.feed.statistics()["watchers_refused"], 1)
         self.assertEqual(self.console.feed.statistics()["watchers"], MAX_WATCHERS)
@@ -96,14 +95,6 @@ class FeedTests(ConsoleTestCase):
         self.assertLess(slow.link.queued_bytes, 10_000)
         self.assertEqual(self.console.feed.statistics()["pushes_skipped"], 4)
         self.assertEqual(len(self.states(quick)), 5)
-
-    def test_by_http(self) -> None:
-        """Who reads again and again counts as watching until five seconds after the last time."""
-        json.loads(self.console.feed.read())
-        self.seconds(4)
-        self.assertTrue(self.console.feed.is_watched)
-        self.seconds(3)
-        self.assertFalse(self.console.feed.is_watched)
 
     def test_failed_look(self) -> None:
         """A look at the cluster that fails is logged, and the next one is taken."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from meshrelay.http import console_state
@@ -18,7 +17,7 @@ class StateTests(ConsoleTestCase):
 
     def state(self) -> Any:
         """Read it, as a page without a WebSocket does."""
-        return json.loads(self.console.feed.read())["state"]
+        return self.read()["state"]
 
     def test_users(self) -> None:
         """The newest users come first, with how and since when they are here; those who are away are said to be."""

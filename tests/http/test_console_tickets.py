@@ -9,7 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import AuthenticationError, MalformedPayload
 from meshrelay.http.console_tickets import MAX_TICKETS, TICKET_SECONDS, USER_PREFIX, TicketAuthenticator, Tickets
-from meshrelay.session.auth import OpenAuthenticator
+from meshrelay.session.auth import Authenticator, Identity, OpenAuthenticator
+
+
+class NobodyElse(Authenticator):
+    """Lets nobody in."""
+
+    def authenticate(self, user_id: str | None, token: str | None) -> Identity:
+        """See `Authenticator`."""
+        raise AuthenticationError("nobody")
 
 
 class TicketTests(SynchronousTestCase):
@@ -40,11 +48,38 @@ class TicketTests(SynchronousTestCase):
         self.assertIsNone(self.tickets.redeem(second.token))
 
     def test_bound(self) -> None:
-        """However many are asked for, so many are kept; the oldest are void."""
-        tickets = [self.tickets.issue() for _ in range(MAX_TICKETS + 1)]
+        """So many can be used within the time of one; then none is good until the first would be void anyway."""
+        for _ in range(MAX_TICKETS):
+            self.assertIsNotNone(self.tickets.redeem(self.tickets.issue().token))
         self.assertEqual(len(self.tickets), MAX_TICKETS)
-        self.assertIsNone(self.tickets.redeem(tickets[0].token))
-        self.assertEqual(self.tickets.redeem(tickets[1].token), tickets[1].user)
+        self.assertIsNone(self.tickets.redeem(self.tickets.issue().token))
+        self.assertEqual(len(self.tickets), MAX_TICKETS)
+        self.clock.advance(TICKET_SECONDS)
+        self.assertIsNotNone(self.tickets.redeem(self.tickets.issue().token))
+        self.assertEqual(len(self.tickets), 1)
+
+    def test_forged(self) -> None:
+        """A ticket whose time or name was changed, of another node, or of nobody is none."""
+        token = self.tickets.issue().token
+        word, ends_at, name, signature = token.split(".")
+        later = f"{int(ends_at, 16) + 60_000:x}"
+        foreign = Tickets(self.clock, Random(2).randbytes).issue().token
+        other_name = f"{word}.{ends_at}.{name[::-1]}.{signature}"
+        forged = (f"{word}.{later}.{name}.{signature}", other_name, foreign, token[:-1], token.removeprefix("console."))
+        for wrong in (*forged, "console.", "console...", "console.\ud800.\ud800", "console.é.é"):
+            with self.assertRaises(AuthenticationError, msg=wrong):
+                TicketAuthenticator(NobodyElse(), self.tickets).authenticate(None, wrong)
+        self.assertIsNotNone(self.tickets.redeem(token))
+
+    def test_of_another_process(self) -> None:
+        """Processes of one node that share a key take each other's tickets, and one that was used only once."""
+        key = b"k" * 32
+        here, there = (Tickets(self.clock, Random(number).randbytes, key) for number in (1, 2))
+        here.when_used(there.void)
+        first, second = there.issue(), there.issue()
+        self.assertEqual(here.redeem(first.token), first.user)
+        self.assertIsNone(there.redeem(first.token))
+        self.assertEqual(there.redeem(second.token), second.user)
 
     def test_other_user(self) -> None:
         """A ticket gives its own user ID and no other."""

@@ -27,6 +27,9 @@ from tests.integration.wire_clients import TcpClient, connect
 IMAGES = ROOT / "docs" / "images"
 AXE = ROOT / "tests" / "integration" / "console" / "node_modules" / "axe-core" / "axe.min.js"
 
+#: Whether the pictures of the documentation are made anew.
+WRITES_IMAGES = bool(os.environ.get("MESHRELAY_WRITE_IMAGES"))
+
 VIEWS = ("overview", "people", "peers", "closes", "try")
 
 #: What would happen if a name ever became markup.
@@ -120,7 +123,7 @@ class ConsoleBrowser(Browser):
 
     def picture(self, name: str) -> None:
         """Keep a picture for the documentation, where it was asked for."""
-        if os.environ.get("MESHRELAY_WRITE_IMAGES"):
+        if WRITES_IMAGES:
             IMAGES.mkdir(exist_ok=True)
             (IMAGES / name).write_bytes(base64.b64decode(self.screenshot()))
 
@@ -164,7 +167,9 @@ class ConsoleTests(SynchronousTestCase):
             # A page that is opened now has a past, and a page that is gone is told nothing.
             browser.run("clearInterval(window.chatter)")
             browser.open_console(daemon)
-            browser.wait_for("return document.querySelector('.series').getAttribute('d').split('L').length > 4", 2)
+            browser.wait_for("return document.querySelector('.series')?.getAttribute('d')")
+            points = browser.run("return document.querySelector('.series').getAttribute('d').split('L').length")
+            self.assertGreater(points, 4)
             browser.go("about:blank")
             browser.wait_for("return true")
             self.assertEqual(browser.errors(), [])
@@ -192,6 +197,8 @@ class ConsoleTests(SynchronousTestCase):
             self.assertEqual(said, f"{HOSTILE}hello {HOSTILE}")
             self.assertEqual(browser.run("return document.querySelectorAll('#try-log img').length"), 0)
             self.assertNotIn("owned", browser.run("return document.title"))
+            browser.size(1000, 780)
+            browser.prefer("light")
             browser.picture("console-try.png")
             self.assertEqual(browser.errors(), [])
 
@@ -259,6 +266,9 @@ class ConsoleTests(SynchronousTestCase):
 
     def show_all(self, browser: ConsoleBrowser) -> None:
         """Show every page in both themes once."""
+        if WRITES_IMAGES:
+            # Pictures of plots need a past.
+            run_async(browser, "await new Promise((resolve) => setTimeout(resolve, 25000))")
         for theme in ("light", "dark"):
             browser.prefer(theme)
             for view in VIEWS[:4]:
@@ -303,6 +313,73 @@ class ConsoleTests(SynchronousTestCase):
             self.assertTrue(browser.run("return document.title.startsWith('Users and groups')"))
             browser.press(TAB)
             self.assertEqual(browser.run("return document.activeElement.getAttribute('role')"), "region")
+
+    def test_words_on_a_phone(self) -> None:
+        """On a phone no word is broken into letters; what does not fit is scrolled to, by keyboard as well."""
+        broken = """
+            return [...document.querySelectorAll('main td')].filter((cell) => {
+              const range = document.createRange();
+              range.selectNodeContents(cell);
+              const lines = new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size;
+              return lines > Math.max(1, cell.textContent.split(/[ -]/).length);
+            }).map((cell) => cell.textContent);
+        """
+        with Daemon(PATIENT) as daemon, ConsoleBrowser() as browser:
+            browser.size(360, 740)
+            browser.open_console(daemon)
+            run_async(browser, _POPULATE, self.ws(daemon), ["ann", "bob", "cid"], None)
+            clients = start_links(daemon, ["uma", "udo", "wes"])
+            clients[0].close()
+            browser.wait_for("return document.querySelectorAll('#map .node').length === 1")
+            for view, place in (
+                ("overview", "nodes"),
+                ("peers", "pairs"),
+                ("closes", "close-counts"),
+                ("people", "groups"),
+            ):
+                browser.run("location.hash = arguments[0]", view)
+                browser.wait_for(f"return document.querySelectorAll('#{place} td').length > 1")
+                rows = browser.run(broken)
+                self.assertEqual([text for text in rows if not text.startswith("console:")], [], view)
+            for client in clients[1:]:
+                client.close()
+
+    def test_pause(self) -> None:
+        """A page that is paused says so and stands still, whatever happens, until it goes on."""
+        with Daemon() as daemon, ConsoleBrowser() as browser:
+            browser.open_console(daemon, "people")
+            browser.run("document.getElementById('pause').focus()")
+            browser.press(ENTER)
+            self.assertEqual(browser.run("return document.getElementById('connection').textContent"), "paused")
+            run_async(browser, _POPULATE, self.ws(daemon), ["ann"], None)
+            browser.run("location.hash = '#overview'")
+            browser.wait_for("return document.title.startsWith('Overview')")
+            before = browser.run("return document.querySelector('.series').getAttribute('d')")
+            run_async(browser, "await new Promise((resolve) => setTimeout(resolve, 2500))")
+            browser.run("location.hash = '#closes'; location.hash = '#overview'")
+            self.assertEqual(browser.run("return document.querySelector('.series').getAttribute('d')"), before)
+            browser.run("location.hash = '#people'")
+            browser.wait_for("return document.title.startsWith('Users')")
+            self.assertNotIn("ann", browser.run("return document.getElementById('users').textContent"))
+            browser.run("document.getElementById('pause').click()")
+            browser.wait_for("return document.getElementById('users').textContent.includes('ann')")
+            self.assertEqual(browser.run("return document.getElementById('connection').textContent"), "live")
+
+    def test_focus(self) -> None:
+        """By keyboard alone the focus is never lost: after a sign-in that failed, in the chat, and behind it."""
+        with Daemon() as daemon, ConsoleBrowser() as browser:
+            browser.open_console(daemon, "try")
+            browser.run("document.getElementById('try-user').value = 'console:me'")
+            browser.run("document.getElementById('try-enter').focus()")
+            browser.press(ENTER)
+            browser.wait_for("return document.getElementById('try-state').textContent.startsWith('That did not work')")
+            browser.wait_for("return document.activeElement.id === 'try-enter'")
+            browser.run("document.getElementById('try-user').value = 'ann'")
+            browser.press(ENTER)
+            browser.wait_for("return document.activeElement.id === 'try-text'")
+            browser.press(TAB, TAB, ENTER)
+            browser.wait_for("return document.activeElement.id === 'try-user'")
+            self.assertEqual(browser.run("return document.getElementById('try-state').textContent"), "You have left.")
 
     def test_themes(self) -> None:
         """Dark and light follow the system until a button says otherwise, which the next visit remembers."""

@@ -26,8 +26,8 @@ __all__ = ["MemoryUdp", "QuicPeer", "write_certificate"]
 CERTIFICATE_END = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def write_certificate(directory: Path) -> tuple[str, str]:
-    """Write a certificate for localhost and its key; returns where they are."""
+def write_certificate(directory: Path, end: datetime = CERTIFICATE_END) -> tuple[str, str]:
+    """Write a certificate for localhost and its key, both new; returns where they are."""
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
@@ -38,7 +38,7 @@ def write_certificate(directory: Path) -> tuple[str, str]:
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(CERTIFICATE_END - timedelta(days=36500))
-        .not_valid_after(CERTIFICATE_END)
+        .not_valid_after(end)
         .sign(key, SHA256())
     )
     certificate_path, key_path = directory / "relay.pem", directory / "relay.key"
@@ -124,6 +124,12 @@ class QuicPeer:
                 return self.end
             self._clock.advance(0.1)
         raise AssertionError("the connection goes on")
+
+    @property
+    def shown(self) -> bytes:
+        """The certificate that it was shown."""
+        shown: bytes = self.quic.tls._peer_certificate.public_bytes(Encoding.PEM)
+        return shown
 
     def say(self, *messages: bytes) -> None:
         """Send messages, and let what comes of them happen."""

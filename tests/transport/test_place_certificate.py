@@ -115,6 +115,13 @@ class PlaceCertificateTests(SynchronousTestCase):
         self.assertIn(str(self.folder), str(refused))
         self.assertEqual(shown_name(factory), "first")
 
+    def test_other_section(self) -> None:
+        """What is wrong with the port of a relay is told under the key that the file has."""
+        self.places.listen_stream("relay", self.place("tls"), Factory.forProtocol(Protocol))
+        self.pem.write_bytes(b"nothing")
+        refused = self.assertRaises(ConfigError, self.places.read_certificates)
+        self.assertEqual([problem.path for problem in refused.problems], ["relay.listen"])
+
     def test_no_pem(self) -> None:
         """A file that holds something else."""
         self.check_bad(b"-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n")

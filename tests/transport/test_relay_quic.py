@@ -62,7 +62,9 @@ class RelayQuicTests(SynchronousTestCase):
             lambda: turn.join(self.server),
             self.counters,
         )
-        configuration = quic_configuration(*write_certificate(Path(self.mktemp())))
+        self.directory = Path(self.mktemp())
+        self.files = write_certificate(self.directory)
+        configuration = quic_configuration(*self.files)
         alarms = Alarms(self.clock)
         self.listener = RelayQuicListener(self.server.accept, configuration, turn, alarms, self.bytes, self.clock)
         self.network = MemoryUdp()
@@ -106,6 +108,23 @@ class HandshakeTests(RelayQuicTests):
         self.assertEqual((end.error_code, end.reason_phrase), (0, "normal closure"))
         self.clock.pump([0.1] * 50)
         self.assertEqual((self.listener.connection_count, self.counters.connections), (0, 0))
+
+    def test_new_certificate(self) -> None:
+        """Who comes after a renewal is shown the new certificate; who was there goes on as before."""
+        old = Path(self.files[0]).read_bytes()
+        alice = self.sign_in(ALICE)
+        self.listener.use(quic_configuration(*write_certificate(self.directory)))
+        bob = self.sign_in(BOB)
+        self.assertEqual((alice.shown, bob.shown), (old, Path(self.files[0]).read_bytes()))
+        self.assertNotEqual(alice.shown, bob.shown)
+        alice.say(encode_transport(BOB, b"still here"))
+        self.assertEqual(bob.heard(), [encode_transport(ALICE, b"still here")])
+
+    def test_key_of_another_certificate(self) -> None:
+        """A key that is not the certificate's is found before anybody comes."""
+        _, other_key = write_certificate(self.directory / "other")
+        error = self.assertRaises(ValueError, quic_configuration, self.files[0], other_key)
+        self.assertIn("is not the one of the certificate", str(error))
 
     def test_other_alpn(self) -> None:
         """Whoever speaks something else, or does not say what, is no peer."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -167,6 +169,7 @@ class NumberTests(SynchronousTestCase):
             ("ROOM", 100, ("CREATE", "JOIN", "LEAVE", "BROADCAST", "MEMBERS", "OWNER", "LOST")),
             ("DM", 120, ("SEND", "CLEAR", "PEER_GONE")),
             ("LINK", 130, ("ADDRESSES", "START", "RELAY", "STATE", "FORWARD")),
+            ("CONSOLE", 150, ("WATCH",)),
         ):
             numbers = [Command[f"{prefix}_{name}"].value for name in names]
             self.assertEqual(numbers, list(range(first, first + len(names))), prefix)
@@ -175,6 +178,12 @@ class NumberTests(SynchronousTestCase):
         """The group commands have their published numbers."""
         names = ("CREATE", "JOIN", "LEAVE", "BROADCAST", "JOIN_RANDOM", "LIST", "LOST", "BACK")
         self.assertEqual([Command[f"GROUP_{name}"].value for name in names], list(range(110, 118)))
+
+    def test_published(self) -> None:
+        """Every command stands with its number in the tables of the page on the protocol."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "wire" / "client.rst").read_text("utf-8")
+        published = {(name, int(number)) for number, name in re.findall(r"^(\d{3})   ([A-Z]+_[A-Z_]+)  ", page, re.M)}
+        self.assertEqual(published, {(command.name, command.value) for command in Command})
 
     def test_overhead(self) -> None:
         """What stands in front of a pushed message is counted exactly."""

@@ -50,7 +50,12 @@ CONFIG = Config(
 def plan(index: int = 1, config: Config = CONFIG, directory: str = "/tmp/x") -> WorkerPlan:
     """Return the plan of a worker."""
     return WorkerPlan(
-        index=index, supervisor_id="sup", directory=directory, shared_ports={"tcp": 7200, "websocket": 0}, config=config
+        index=index,
+        supervisor_id="sup",
+        directory=directory,
+        shared_ports={"tcp": 7200, "websocket": 0},
+        ticket_key=bytes(range(224, 256)),
+        config=config,
     )
 
 
@@ -164,6 +169,15 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual((merged.auth.issuer, merged.session.heartbeat_seconds), ("me", 9.0))
         self.assertEqual((merged.auth.mode, merged.session.max_payload_bytes), ("open", 65536))
         self.assertEqual((merged.listen, merged.node, merged.app), (CONFIG.listen, CONFIG.node, CONFIG.app))
+
+
+class OtherTests(SynchronousTestCase):
+    """Who there is beside a worker."""
+
+    def test_other_ids(self) -> None:
+        """A worker knows all workers but itself."""
+        three = Config(node=NodeConfig(workers=3))
+        self.assertEqual(plan(1, three).other_ids, ["sup-w0", "sup-w2"])
 
 
 class FileTests(SynchronousTestCase):

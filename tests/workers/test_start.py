@@ -66,7 +66,9 @@ class MakeTests(SynchronousTestCase):
         """Who is given a plan is a worker, whatever the configuration says."""
         directory = Path(self.mktemp())
         directory.mkdir()
-        plan = WorkerPlan(index=0, supervisor_id="s", directory=str(directory), shared_ports={}, config=Config())
+        plan = WorkerPlan(
+            index=0, supervisor_id="s", directory=str(directory), shared_ports={}, ticket_key=b"", config=Config()
+        )
         write_plan(plan)
         self.assertIsInstance(self.node(3, str(plan.path)), WorkerNode)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from twisted.internet.address import IPv4Address
 from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +18,9 @@ from meshrelay import node_parts
 from meshrelay.cluster import SETTLE_SECONDS
 from meshrelay.config.schema import Config, ListenConfig, NodeConfig, SessionConfig
 from meshrelay.errors import ConfigError, ConfigProblem
+from meshrelay.http.console_tickets import Tickets
 from meshrelay.workers import supervisor
+from meshrelay.workers.console import ANSWER_SECONDS
 from meshrelay.workers.plan import MAX_DIRECTORY_BYTES, read_plan
 from meshrelay.workers.supervisor import Supervisor, SupervisorParts
 from meshrelay.workers.worker_process import RESTART_CAP_SECONDS, WorkerProtocol
@@ -73,10 +78,10 @@ class SupervisorTests(SynchronousTestCase):
         self.directory = Path(self.mktemp())
         self.supervisor = self.make(str(self.directory))
 
-    def make(self, directory: str) -> Supervisor:
+    def make(self, directory: str, config: Config = CONFIG) -> Supervisor:
         """A supervisor with its files in `directory`."""
         parts = SupervisorParts(self.launch, self.statuses.append, lambda low, high: high, directory)
-        return Supervisor(CONFIG, self.reactor, parts)
+        return Supervisor(config, self.reactor, parts)
 
     def launch(self, protocol: WorkerProtocol, plan: Path) -> Any:
         """Start a fake process."""
@@ -198,6 +203,41 @@ class SupervisorTests(SynchronousTestCase):
         self.assertTrue(transport.value().startswith(b"HTTP/1.1 200 "))
         self.assertIn(b'meshrelay_node_info{node="sup"', transport.value())
         self.assertEqual(len([line for line in self.log() if line.startswith("no metrics of sup-w")]), 2)
+
+    def start_with_websocket(self, place: str, **listen: str) -> None:
+        """Start a supervisor whose workers have WebSockets."""
+        changed = msgspec.structs.replace(CONFIG.listen, websocket=place, **listen)
+        self.supervisor = self.make(str(self.directory), msgspec.structs.replace(CONFIG, listen=changed))
+        self.supervisor.startService()
+
+    def ask(self, method: bytes, path: bytes) -> Any:
+        """Return what a page on this machine is answered."""
+        channel: Any = self.reactor.factories[-1].buildProtocol(None)
+        here = IPv4Address("TCP", "127.0.0.1", 50000)
+        transport = StringTransport(hostAddress=here, peerAddress=here)
+        channel.makeConnection(transport)
+        channel.dataReceived(method + b" " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        self.reactor.advance(ANSWER_SECONDS)
+        return json.loads(transport.value().partition(b"\r\n\r\n")[2])
+
+    def test_console(self) -> None:
+        """Pages get a ticket that workers take, for the port that all workers share, and are told of what there is."""
+        self.start_with_websocket("tcp:7300:interface=127.0.0.1")
+        ticket = self.ask(b"POST", b"/admin/console/ticket")
+        self.assertEqual(ticket["url"], "ws://localhost:7777/")
+        key = read_plan(str(self.directory / "w1.json")).ticket_key
+        self.assertEqual(Tickets(self.reactor, bytes, key).redeem(ticket["token"]), ticket["user"])
+        self.assertEqual(self.ask(b"GET", b"/admin/console/state")["state"]["node"], "sup")
+
+    def test_console_with_tls(self) -> None:
+        """Pages go to the port of the workers as it is, by the name that clients are told."""
+        self.start_with_websocket("tls:7300:privateKey=k.pem:certKey=c.pem", advertised_host="chat.example")
+        self.assertEqual(self.ask(b"POST", b"/admin/console/ticket")["url"], "wss://localhost:7777/")
+
+    def test_console_without_websockets(self) -> None:
+        """Where workers have no WebSockets pages are told to ask by HTTP."""
+        self.supervisor.startService()
+        self.assertIsNone(self.ask(b"POST", b"/admin/console/ticket")["url"])
 
     def test_stale_socket(self) -> None:
         """The socket that a killed worker has left behind is gone when the next one starts."""

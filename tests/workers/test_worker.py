@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay import node_parts
 from meshrelay.cluster import SETTLE_SECONDS
-from meshrelay.config.schema import Config, ListenConfig, NodeConfig, SessionConfig
-from meshrelay.errors import ConfigError
+from meshrelay.config.schema import Config, HttpConfig, ListenConfig, NodeConfig, SessionConfig
+from meshrelay.errors import AuthenticationError, ConfigError
+from meshrelay.http.console_tickets import Tickets
 from meshrelay.session.drain import Drain
+from meshrelay.workers.console import PART_CALL, USED_CALL
 from meshrelay.workers.metrics import METRICS_CALL
 from meshrelay.workers.plan import WorkerPlan, write_plan
 from meshrelay.workers.worker import Leash, WorkerNode, make_worker
@@ -93,6 +96,7 @@ class WorkerNodeTests(SynchronousTestCase):
             supervisor_id="sup",
             directory=str(directory),
             shared_ports={"tcp": 7777},
+            ticket_key=b"k" * 32,
             config=Config(listen=LISTEN, node=NodeConfig(workers=2, drain_seconds=0)),
         )
         write_plan(self.plan)
@@ -125,6 +129,36 @@ class WorkerNodeTests(SynchronousTestCase):
         self.assertTrue(self.node.is_ready)
         self.assertIn("tcp", msgspec.json.decode(self.transport.value(), type=ReadyWorker).places)
         self.assertFalse([line for line in self.log() if line.startswith("ready")])
+
+    def test_console(self) -> None:
+        """It tells its supervisor its part of the console, and takes a ticket that the supervisor issued once."""
+        handlers: Any = self.node.cluster.nodes
+        answer = handlers.call_received("sup", PART_CALL, b'{"since": 0}')
+        self.assertEqual(json.loads(self.successResultOf(answer))["state"]["node"], "sup-w1")
+        ticket = Tickets(self.reactor, os.urandom, self.plan.ticket_key).issue()
+        self.assertEqual(self.node.authenticator.authenticate(None, ticket.token).user_id, ticket.user)
+        self.assertRaises(AuthenticationError, self.node.authenticator.authenticate, None, ticket.token)
+
+    def test_ticket_of_another_worker(self) -> None:
+        """A ticket that another worker has let somebody in with is void here."""
+        tickets = Tickets(self.reactor, os.urandom, self.plan.ticket_key)
+        used: list[str] = []
+        tickets.when_used(used.append)
+        ticket = tickets.issue()
+        tickets.redeem(ticket.token)
+        nodes: Any = self.node.cluster.nodes
+        self.successResultOf(nodes.call_received("sup-w0", USED_CALL, used[0].encode()))
+        self.assertRaises(AuthenticationError, self.node.authenticator.authenticate, None, ticket.token)
+
+    def test_without_console(self) -> None:
+        """``http.console = false``: it tells nothing of itself, and takes no ticket."""
+        config = msgspec.structs.replace(self.plan.config, http=HttpConfig(console=False))
+        node = WorkerNode(msgspec.structs.replace(self.plan, config=config), self.reactor, self.connect)
+        node.startService()
+        nodes: Any = node.cluster.nodes
+        self.failureResultOf(nodes.call_received("sup", PART_CALL, b'{"since": 0}'))
+        ticket = Tickets(self.reactor, os.urandom, self.plan.ticket_key).issue()
+        self.assertEqual(node.authenticator.authenticate("ann", ticket.token).user_id, "ann")
 
     def test_nobody_asked(self) -> None:
         """Until it is linked to its supervisor it asks for no directory, and so does not complain about it."""
@@ -195,7 +229,9 @@ class MakeWorkerTests(SynchronousTestCase):
         self.patch(node_parts, "raise_open_files_limit", lambda: 1000)
         directory = Path(self.mktemp())
         directory.mkdir()
-        plan = WorkerPlan(index=0, supervisor_id="s", directory=str(directory), shared_ports={}, config=Config())
+        plan = WorkerPlan(
+            index=0, supervisor_id="s", directory=str(directory), shared_ports={}, ticket_key=b"", config=Config()
+        )
         write_plan(plan)
         top = make_worker(str(plan.path), PortReactor())
         self.assertEqual(top.getServiceNamed("node").node_id, "s-w0")

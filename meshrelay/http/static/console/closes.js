@@ -8,6 +8,7 @@ const MEANINGS = {
   draining: "the node stopped; clients go to another one",
   idle: "nothing was heard from the client for too long",
   slow_consumer: "the client did not read as fast as others sent",
+  moved: "another node has the session; a client that did not go there comes back",
   internal: "an error inside the node; its log has it",
   replaced: "a newer sign-in of the same user took over",
   bad_token: "the sign-in was refused",
@@ -25,11 +26,11 @@ export const makeCloses = () => {
     byId("close-counts"),
     "Connections closed, by reason",
     [
-      { name: "Reason", of: (row) => row.reason },
-      { name: "By", of: (row) => row.transport },
+      { name: "Reason", kind: "short", of: (row) => row.reason },
+      { name: "By", kind: "short", of: (row) => row.transport },
       { name: "Last 10 min", kind: "number", of: (row) => number(row.recent) },
       { name: "Since start", kind: "number", of: (row) => number(row.total) },
-      { name: "What it means", of: (row) => MEANINGS[row.reason] ?? "–" },
+      { name: "What it means", kind: "wide", of: (row) => MEANINGS[row.reason] ?? "–" },
     ],
     "No connection was closed yet.",
   );
@@ -37,11 +38,11 @@ export const makeCloses = () => {
     byId("ended"),
     "Sessions that ended last",
     [
-      { name: "When", kind: "number", of: (row) => clock(row.at) },
+      { name: "When", kind: "short", of: (row) => clock(row.at) },
       { name: "User", of: (row) => row.user },
-      { name: "By", of: (row) => row.transport },
-      { name: "Reason", of: (row) => row.reason },
-      { name: "Text", of: (row) => row.text },
+      { name: "By", kind: "short", of: (row) => row.transport },
+      { name: "Reason", kind: "short", of: (row) => row.reason },
+      { name: "Text", kind: "wide", of: (row) => row.text },
     ],
     "No session has ended yet.",
   );

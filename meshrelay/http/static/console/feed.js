@@ -12,6 +12,9 @@ const CONSOLE_WATCH = 150;
 const SIGN_IN_SECONDS = 5;
 const RETRY_SECONDS = 2;
 
+/** So often by HTTP, once a second; then the WebSocket is tried again: its port may have been closed for a moment. */
+const POLLS = 60;
+
 /** Ten minutes, in seconds. */
 export const MAX_SAMPLES = 600;
 
@@ -59,7 +62,7 @@ export class Feed {
   async #watch() {
     const ticket = await getTicket();
     const isReached = ticket.url !== null && (await this.#listen(ticket));
-    if (!isReached) await this.#poll();
+    if (!isReached) await this.#poll(ticket.url === null ? Infinity : POLLS);
   }
 
   /** Returns false when the WebSocket port could not be reached. */
@@ -87,8 +90,8 @@ export class Feed {
     }
   }
 
-  async #poll() {
-    for (;;) {
+  async #poll(count) {
+    for (let at = 0; at < count; at += 1) {
       this.#everything(await getState());
       this.#say("live", "live, by HTTP");
       await wait(1);

@@ -42,11 +42,19 @@ const notice = (text) => {
   say(byId("notice"), text);
 };
 
+let connection = ["waiting", "connecting"];
+
+const sayConnection = () => {
+  const [state, text] = isPaused ? ["waiting", "paused"] : connection;
+  byId("connection").dataset.state = state;
+  say(byId("connection"), text);
+};
+
 const feed = new Feed(
   show,
   (state, text) => {
-    byId("connection").dataset.state = state;
-    say(byId("connection"), text);
+    connection = [state, text];
+    sayConnection();
     if (state === "live") notice("");
   },
   (error) => {
@@ -63,14 +71,17 @@ byId("key-form").addEventListener("submit", (event) => {
   keepKey(byId("key").value);
   byId("key").value = "";
   byId("key-page").hidden = true;
+  byId("main").focus();
   notice("");
   feed.start();
 });
 
 byId("pause").addEventListener("click", () => {
   isPaused = !isPaused;
-  byId("pause").setAttribute("aria-pressed", String(isPaused));
+  // The feed goes on adding to its samples.
+  if (latest !== null) latest = [latest[0], [...latest[1]]];
   byId("pause").textContent = isPaused ? "Go on" : "Pause";
+  sayConnection();
 });
 
 document.addEventListener("visibilitychange", () => document.hidden || draw(page()));

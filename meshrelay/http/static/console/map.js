@@ -6,6 +6,9 @@ import { shape } from "./dom.js";
 const SIZE = 460;
 const MIDDLE = SIZE / 2;
 const RADIUS = 165;
+/** From the middle of a node to the end of its name and of the line below it, and to its edge. */
+const NAME_SPACE = 62;
+const EDGE_SPACE = 32;
 
 const STATES = { ready: "good", starting: "warn", draining: "warn" };
 
@@ -59,11 +62,16 @@ export const makeMap = (target) => {
       const parts = [shape("title", {}, title), shape("circle", ring)];
       if (node.id === own) parts.push(shape("circle", { class: "own", cx: x, cy: y, r: isCrowded ? 4 : 10 }));
       if (!isCrowded) {
-        parts.push(shape("text", { x, y: y + 38 }, shorten(node.id, 22)));
-        parts.push(shape("text", { x, y: y + 53, class: "quiet" }, node.users === null ? node.state : `${number(node.users)} users`));
+        // Away from the middle, where the links are.
+        const below = y < MIDDLE - 1 ? y - 44 : y + 38;
+        parts.push(shape("text", { x, y: below }, shorten(node.id, 22)));
+        parts.push(shape("text", { x, y: below + 15, class: "quiet" }, node.users === null ? node.state : `${number(node.users)} users`));
       }
       return shape("g", {}, ...parts);
     });
+    const heights = [...at.values()].map(([, y]) => y);
+    const top = Math.min(...heights) - (Math.min(...heights) < MIDDLE - 1 ? NAME_SPACE : EDGE_SPACE);
+    svg.setAttribute("viewBox", `0 ${top} ${SIZE} ${Math.max(...heights) + NAME_SPACE - top}`);
     const down = links.filter((link) => !link.isUp).length;
     const ready = nodes.filter((node) => node.state === "ready").length;
     svg.setAttribute("aria-label", `Map: ${ready} of ${nodes.length} nodes ready, ${links.length - down} links up, ${down} down. The table has the details.`);

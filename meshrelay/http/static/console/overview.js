@@ -24,13 +24,13 @@ export const makeOverview = () => {
     "Nodes",
     [
       { name: "Node", of: (node) => node.id },
-      { name: "State", of: (node) => node.state, look: (node) => lookOf(node.state) },
+      { name: "State", kind: "short", of: (node) => node.state, look: (node) => lookOf(node.state) },
       { name: "Users", kind: "number", of: (node) => number(node.users) },
       { name: "Groups", kind: "number", of: (node) => number(node.groups) },
       { name: "Load", kind: "number", of: (node) => (node.load === null ? "–" : `${Math.round(node.load * 100)} %`) },
       { name: "Links up", kind: "number", of: linkText },
       { name: "Up for", kind: "number", of: (node) => duration(node.uptime_seconds) },
-      { name: "Version", of: (node) => node.version ?? "–" },
+      { name: "Version", kind: "short", of: (node) => node.version ?? "–" },
     ],
     "No node has answered yet.",
   );

@@ -18,8 +18,8 @@ export const makePeers = () => {
     [
       { name: "User", of: (pair) => pair.user },
       { name: "Peer", of: (pair) => pair.peer },
-      { name: "State", of: (pair) => pair.state, look: (pair) => (pair.state === "lost" ? "bad" : "warn") },
-      { name: "Why", of: why },
+      { name: "State", kind: "short", of: (pair) => pair.state, look: (pair) => (pair.state === "lost" ? "bad" : "warn") },
+      { name: "Why", kind: "wide", of: why },
       { name: "Room", kind: "code", of: (pair) => shortId(pair.room), full: (pair) => pair.room },
     ],
     "Every pair that this node knows of is direct, or there are none.",
@@ -29,9 +29,9 @@ export const makePeers = () => {
     "Peers of the overlay that this node is linked with",
     [
       { name: "Peer", kind: "code", of: (peer) => peer.id },
-      { name: "By", of: (peer) => peer.transport },
+      { name: "By", kind: "short", of: (peer) => peer.transport },
       { name: "Address", of: (peer) => peer.address },
-      { name: "Proved", of: (peer) => (peer.is_proved ? "yes" : "no") },
+      { name: "Proved", kind: "short", of: (peer) => (peer.is_proved ? "yes" : "no") },
       { name: "For", kind: "number", of: (peer) => duration(peer.since_seconds) },
       { name: "In", kind: "number", of: (peer) => bytes(peer.bytes_received) },
       { name: "Out", kind: "number", of: (peer) => bytes(peer.bytes_sent) },

@@ -14,7 +14,7 @@ export const makePeople = () => {
       { name: "Nodes", kind: "number", of: (group) => number(group.nodes) },
       { name: "Said here", kind: "number", of: (group) => rate(group.messages) },
       { name: "Bytes", kind: "number", of: (group) => byteRate(group.bytes) },
-      { name: "Kind", of: (group) => (group.static ? "static" : "made by clients") },
+      { name: "Kind", kind: "short", of: (group) => (group.static ? "static" : "made by clients") },
     ],
     "There are no groups.",
   );
@@ -33,7 +33,7 @@ export const makePeople = () => {
     "Users on this node, newest first",
     [
       { name: "User", of: (user) => user.id },
-      { name: "Transport", of: (user) => (user.away ? "away" : user.transport), look: (user) => (user.away ? "warn" : "") },
+      { name: "Transport", kind: "short", of: (user) => (user.away ? "away" : user.transport), look: (user) => (user.away ? "warn" : "") },
       { name: "Since", kind: "number", of: (user) => duration(user.seconds) },
       { name: "Latency", kind: "number", of: (user) => milliseconds(user.latency_ms) },
       { name: "Waits for it", kind: "number", of: (user) => bytes(user.queued_bytes), look: (user) => (user.queued_bytes > 100000 ? "bad" : "") },

@@ -94,6 +94,8 @@ export const startTryIt = (findUrl) => {
       await leave(`That did not work: ${error.message}`);
     } finally {
       byId("try-enter").disabled = false;
+      // A button that is off for a moment loses the focus.
+      if (client === null) byId("try-enter").focus();
     }
   });
 
@@ -109,5 +111,8 @@ export const startTryIt = (findUrl) => {
     }
   });
 
-  byId("try-leave").addEventListener("click", () => leave("You have left."));
+  byId("try-leave").addEventListener("click", async () => {
+    await leave("You have left.");
+    byId("try-user").focus();
+  });
 };
