@@ -158,7 +158,7 @@ class OverlayNodeTests(SynchronousTestCase):
         for _ in range(9):
             bob.write(part.peer.peer_id, {"to": "ann", "data": "hello"})
         self.assertEqual(len(told(self.ann)), 4)
-        self.assertIn("meshrelay_overlay_bridge_to_users_limited 5.0", self.page(part))
+        self.assertIn("meshrelay_overlay_bridge_to_users_limited_total 5.0", self.page(part))
 
     def test_no_bridge(self) -> None:
         """Without the bridge an ID that looks like a peer's is that of any user, and peers reach nobody."""

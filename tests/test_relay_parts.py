@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from meshrelay.config.schema import Config, ListenConfig, MeshConfig, RelayConfi
 from meshrelay.errors import ConfigError
 from meshrelay.fanout.turn import Turn
 from meshrelay.relay.auth import AnyToken, TokenRefused
-from meshrelay.relay_parts import RelayNode, certificate_end, relay_tokens
+from meshrelay.relay_parts import RelayCertificates, RelayNode, certificate_end, relay_tokens
 from meshrelay.transport.listen import ListeningPlaces
 from meshrelay.wire.relay import encode_auth, peer_id_of
 from tests.relay.relay_kit import MemoryRelayLink
@@ -125,6 +126,38 @@ class RelayNodeTests(SynchronousTestCase):
         """The end of the certificate is known, 0 without one."""
         self.assertEqual(certificate_end(RelayConfig(certificate_file=self.certificate)), CERTIFICATE_END.timestamp())
         self.assertEqual(certificate_end(RelayConfig()), 0)
+
+    def test_renewed(self) -> None:
+        """A certificate that was renewed is told by the health page; connections of QUIC begin with it."""
+        node = self.start(listen=TCP, **self.quic())
+        health = node.health()
+        assert health is not None
+        end = datetime(2099, 1, 1, tzinfo=UTC)
+        write_certificate(self.directory, end)
+        fresh = node.read_certificates()
+        self.assertEqual(health.certificate_ends_at(), CERTIFICATE_END.timestamp())
+        before = node._quic._configuration
+        node.use_certificates(fresh)
+        self.assertEqual(health.certificate_ends_at(), end.timestamp())
+        self.assertIsNot(node._quic._configuration, before)
+        self.assertEqual(node._quic._configuration.certificate.not_valid_after_utc, end)
+
+    def test_renewed_badly(self) -> None:
+        """A file that is wrong, or a key without its certificate, is told under its key."""
+        node = self.start(**self.quic())
+        write_certificate(self.directory / "other")
+        other_key = (self.directory / "other" / "relay.key").read_bytes()
+        for path, content in ((self.key, other_key), (self.certificate, b"nothing")):
+            Path(path).write_bytes(content)
+            error = self.assertRaises(ConfigError, node.read_certificates)
+            self.assertTrue(str(error.problems[0]).startswith("relay.certificate_file: "), error)
+
+    def test_nothing_to_renew(self) -> None:
+        """A relay without a certificate, or none at all, has nothing to read again."""
+        for node in (self.start(), self.start(listen=TCP)):
+            fresh = node.read_certificates()
+            node.use_certificates(fresh)
+            self.assertEqual(fresh, RelayCertificates(0.0, None))
 
     def test_tokens(self) -> None:
         """With a secret tokens are looked at, without one everybody is let in."""

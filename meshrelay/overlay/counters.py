@@ -13,11 +13,13 @@ class OverlayCounters:
 
     __slots__ = (
         "bad_frames",
+        "deliveries",
         "dials",
         "dials_failed",
         "dropped",
         "frames_received",
         "frames_sent",
+        "handshakes",
         "links_closed",
         "links_opened",
         "messages_delivered",
@@ -37,6 +39,8 @@ class OverlayCounters:
         self.bad_frames: Counter[str] = Counter()
         #: Why an envelope went no further -> how often.
         self.dropped: Counter[str] = Counter()
+        #: What became of messages from peer to peer -> how often; see `meshrelay.overlay.deliveries`, which counts.
+        self.deliveries: Counter[str] = Counter()
         #: User messages of this peer, for this peer, and envelopes of others that were passed on.
         self.messages_sent = 0
         self.messages_delivered = 0
@@ -44,6 +48,8 @@ class OverlayCounters:
         self.links_opened = 0
         #: Why a link ended -> how often.
         self.links_closed: Counter[str] = Counter()
+        #: What became of offers and answers -> how often; see `meshrelay.overlay.handshakes.Handshakes.counts`.
+        self.handshakes: Counter[str] = Counter()
         self.dials = 0
         self.dials_failed = 0
 

@@ -149,6 +149,16 @@ class Deliveries:
         """Peers that something is known of."""
         return len(self._conversations)
 
+    @property
+    def evicted_count(self) -> int:
+        """Peers of which everything was forgotten, to make room for others."""
+        return self._conversations.forgotten
+
+    @property
+    def evicted_window_count(self) -> int:
+        """Peers of which it was forgotten what had come, to make room: what they sent may come a second time."""
+        return self._replays.forgotten
+
     def public_key_of(self, peer_id: bytes) -> bytes:
         """Return a peer's public key, or b"" while it is not known."""
         conversation = self._conversations.find(peer_id)

@@ -90,10 +90,14 @@ class Neighbourhood:
         self._is_over = False
 
     def statistics(self) -> dict[str, int]:
-        """Return the sizes of all that others can make grow."""
+        """Return the sizes of all that others can make grow, and what became of candidates."""
         handshakes = self.handshakes
         return {
             "candidates": len(self._table),
+            "candidates_dead": self._table.dead_count,
+            "candidates_expired": self._table.expired_count,
+            "candidates_refused": self._table.refused_count,
+            "candidates_replaced": self._table.replaced_count,
             "kin": len(self._kin),
             "peers_asked": len(self._asked),
             "handshakes_pending": handshakes.pending_count,

@@ -101,6 +101,7 @@ class OverlayPeer:
         self._neighbourhood = Neighbourhood(
             self.peer_id, self._switch, self._table, control, surroundings, options, rng.uniform, self.counters
         )
+        self.counters.handshakes = self._neighbourhood.handshakes.counts
         self._deliveries = Deliveries(
             identity,
             self._switch.post,
@@ -110,6 +111,7 @@ class OverlayPeer:
             worked=self._router.worked,
             failed=self._way_failed,
         )
+        self.counters.deliveries = self._deliveries.counters
         self._own_links = OwnLinks(
             self._switch,
             self._links,
@@ -275,14 +277,19 @@ class OverlayPeer:
             **self._neighbourhood.statistics(),
             "links_proved": len(self._own_links),
             "holdings": self._links.holding_count,
+            "holdings_refused": self._links.holdings_refused,
             "wrtc_peers": self._links.wrtc_count,
             "plain_peers": self._links.plain_count,
             "nonces": len(self._router.seen),
+            "nonces_evicted": self._router.seen.evicted,
             "paths": len(self._router.paths),
+            "paths_evicted": self._router.paths.evicted,
             "doubts": self._router.paths.doubt_count,
             "messages_waiting": deliveries.waiting_count,
             "messages_waiting_bytes": deliveries.waiting_bytes,
             "correspondents": deliveries.peer_count,
+            "correspondents_evicted": deliveries.evicted_count,
+            "replay_windows_evicted": deliveries.evicted_window_count,
             "connects_waiting": len(self._waiting),
             "traces": len(self._traces),
         }

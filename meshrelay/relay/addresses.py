@@ -1,7 +1,8 @@
 """Addresses of relays: ``rel://host:port`` without and ``rels://host:port`` with TLS -> what is dialled, who it is.
 
 =================  ========================================================================================
-`instance_url`     what a server calls itself in AUTH_RESPONSE: *the* identity of a relay, compared as a text
+`instance_url`     what a server calls itself in AUTH_RESPONSE: *the* identity of a relay
+`canonical_url`    what to compare: one text for all spellings of such a URL
 `websocket_url`    where its WebSocket is; the path is always ``/relay``
 `quic_place`       where its QUIC is
 `with_host`        the same relay by an address that somebody else looked up
@@ -14,7 +15,15 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["HostAndPort", "SubstitutedUrl", "instance_url", "quic_place", "websocket_url", "with_host"]
+__all__ = [
+    "HostAndPort",
+    "SubstitutedUrl",
+    "canonical_url",
+    "instance_url",
+    "quic_place",
+    "websocket_url",
+    "with_host",
+]
 
 RELAY_PATH = "/relay"
 
@@ -57,6 +66,21 @@ def instance_url(exposed_address: str, is_tls: bool) -> str:
     if scheme == "rel" and is_tls:
         raise ValueError(f"{exposed_address} says there is no TLS, but there is a certificate; use rels://")
     return exposed_address
+
+
+def canonical_url(url: str) -> str:
+    """Return the same text for all spellings of one URL; what is no URL of a relay stays as it is.
+
+    The case of scheme and host, the port that the scheme means anyway, and the path, which nobody dials, do not matter.
+    NetBird's client compares the texts as they come, and evicts itself where they differ.
+    """
+    try:
+        parts = _split(url)
+    except ValueError:
+        return url
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    place = f"{host}:{parts.port or _SCHEMES[parts.scheme][1]}"
+    return parts._replace(netloc=place, path="", fragment="").geturl()
 
 
 def websocket_url(url: str) -> str:

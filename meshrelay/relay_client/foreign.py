@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 
+from meshrelay.relay.addresses import canonical_url
 from meshrelay.relay_client.client import RelayClient
 from meshrelay.relay_client.conn import RelayConn
 from meshrelay.relay_client.errors import TooManyRelays
@@ -40,7 +40,8 @@ class RelayTrack:
 class ForeignRelays:
     """See the module. None of them comes back by itself: who needs it opens a connection again.
 
-    :param ended: called with the address of a relay that is no longer there, and whether it was lost.
+    :param ended: called with the address of a relay that is no longer there, as `addresses` has it, and whether it was
+        lost.
     """
 
     def __init__(
@@ -54,20 +55,22 @@ class ForeignRelays:
         self._make_client = make_client
         self._options = options
         self._ended = ended
+        #: By `canonical_url`.
         self._tracks: dict[str, RelayTrack] = {}
 
     @property
     def addresses(self) -> frozenset[str]:
-        """The relays that are connected, or being so."""
+        """The relays that are connected, or being so; each as `canonical_url` spells it."""
         return frozenset(self._tracks)
 
     def connected(self) -> list[tuple[str, RelayClient]]:
-        """Return the relays that are connected."""
-        return [(address, track.client) for address, track in self._tracks.items() if track.client.is_connected]
+        """Return the relays that are connected, each as it was dialled."""
+        return [(track.client.url, track.client) for track in self._tracks.values() if track.client.is_connected]
 
     def open_conn(self, address: str, peer: str, server_ip: str, timeout_seconds: float | None) -> Deferred[RelayConn]:
         """See `RelayManager.open_conn`."""
-        track = self._tracks.get(address)
+        place = canonical_url(address)
+        track = self._tracks.get(place)
         if track is not None and track.client.is_connected:
             return track.client.open_conn(peer, timeout_seconds)
         is_new = track is None
@@ -75,10 +78,10 @@ class ForeignRelays:
             if len(self._tracks) >= self._options.max_foreign_relays:
                 return fail(TooManyRelays(self._options.max_foreign_relays))
             track = RelayTrack(self._make_client(address, server_ip), self._reactor.seconds())
-            self._tracks[address] = track
+            self._tracks[place] = track
         opened = Deferred.fromCoroutine(self._wait_and_open(track, peer, timeout_seconds))
         if is_new:
-            self._connect(address, track)
+            self._connect(place, track)
         return opened
 
     def close_unused(self) -> None:
@@ -100,7 +103,7 @@ class ForeignRelays:
         return DeferredList(gone).addCallback(lambda _: None)
 
     def _connect(self, address: str, track: RelayTrack) -> None:
-        track.client.on_disconnect(partial(self._lost, track))
+        track.client.on_disconnect(lambda _: self._forget(address, track))
         connected = track.client.connect()
         connected.addCallbacks(self._connected, self._failed, callbackArgs=(track,), errbackArgs=(address, track))
 
@@ -121,9 +124,6 @@ class ForeignRelays:
         waiting, track.waiting = track.waiting, []
         for connected in waiting:
             connected.errback(failure)
-
-    def _lost(self, track: RelayTrack, address: str) -> None:
-        self._forget(address, track)
 
     def _forget(self, address: str, track: RelayTrack) -> None:
         if self._tracks.get(address) is track:

@@ -6,8 +6,9 @@
                                           |
                                           no --> foreign: connected when first wanted, closed when nobody uses it
 
-Two addresses are the same server when their texts are equal, as everywhere at NetBird; a peer tells others the instance
-URL that its home relay gave itself. Which of two peers' relays a pair uses is for the peers to agree on elsewhere.
+Two addresses are the same server when they are spellings of one URL, see `canonical_url`; a peer tells others the
+instance URL that its home relay gave itself. Which of two peers' relays a pair uses is for the peers to agree on
+elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from meshrelay.background import result_of, start
+from meshrelay.relay.addresses import canonical_url
 from meshrelay.relay.auth import RelayToken
 from meshrelay.relay.errors import RelayClientNotConnected
 from meshrelay.relay_client.client import LinkOpener, RelayClient
@@ -157,7 +159,7 @@ class RelayManager:
             home = self._connected_home()
         except RelayClientNotConnected as error:
             return fail(error)
-        if address == home.server_instance_url:
+        if canonical_url(address) == canonical_url(home.server_instance_url):
             return home.open_conn(peer, timeout_seconds)
         return self._foreign.open_conn(address, peer, server_ip, timeout_seconds)
 
@@ -169,10 +171,11 @@ class RelayManager:
         :param listener: what it raises is logged; a coroutine that it returns is run.
         :raises RelayClientNotConnected: there is no home relay now, or that foreign one is not in use.
         """
-        if address == self._connected_home().server_instance_url:
+        place = canonical_url(address)
+        if place == canonical_url(self._connected_home().server_instance_url):
             listeners = self._home_listeners
-        elif address in self._foreign.addresses:
-            listeners = self._foreign_listeners.setdefault(address, [])
+        elif place in self._foreign.addresses:
+            listeners = self._foreign_listeners.setdefault(place, [])
         else:
             raise RelayClientNotConnected
         if listener not in listeners:

@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as DeferTimeoutError
 from twisted.python.failure import Failure
 
+from meshrelay.relay.addresses import canonical_url
 from meshrelay.relay_client.client import RelayClient
 from meshrelay.relay_client.errors import NoRelayServer
 from meshrelay.relay_client.options import RelayOptions
@@ -34,12 +35,15 @@ class ServerPicker:
         self._options = options
 
     def pick(self, urls: Iterable[str]) -> Deferred[RelayClient]:
-        """Connect to one of these; the same one twice is tried once.
+        """Connect to one of these; the same one twice, in whatever spelling, is tried once.
 
         :returns: fires with a client that is signed in; fails with `NoRelayServer` when none lets it in within 30 s, or
             the list is empty. Cancelling it leaves nothing behind.
         """
-        attempts: list[Attempt[RelayClient]] = [(url, partial(self._connect, url)) for url in dict.fromkeys(urls)]
+        places: dict[str, str] = {}
+        for url in urls:
+            places.setdefault(canonical_url(url), url)
+        attempts: list[Attempt[RelayClient]] = [(url, partial(self._connect, url)) for url in places.values()]
         if not attempts:
             return fail(NoRelayServer())
         picked = race(attempts, self._options.max_parallel_dials)

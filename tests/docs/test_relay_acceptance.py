@@ -1,4 +1,4 @@
-"""The list of what shows that the relay is NetBird's."""
+"""The lists of what shows that the relay is NetBird's, and the overlay peer-relay's."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class AcceptanceTests(SynchronousTestCase):
-    """The page names tests that are there."""
+    """The pages name tests that are there."""
 
-    def test_names(self) -> None:
-        """Each test that the page names exists, in the class itself or in the one that it is made from."""
-        text = (ROOT / "docs" / "relay-acceptance.rst").read_text(encoding="utf-8")
+    def test_relay(self) -> None:
+        """Each test that the page of the relay names exists."""
+        self.check("relay-acceptance.rst", 150)
+
+    def test_overlay(self) -> None:
+        """Each test that the page of the overlay names exists."""
+        self.check("overlay-acceptance.rst", 100)
+
+    def check(self, page: str, least: int) -> None:
+        """Each test that a page names exists, in the class itself or in the one that it is made from."""
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         named = re.findall(r"``(tests(?:\.\w+)+)\.(\w+Tests)\.(test_\w+)``", text)
-        self.assertGreater(len(named), 150)
+        self.assertGreater(len(named), least)
         known = {module: self.known_tests(module) for module, _, _ in named}
         self.assertEqual([name for name in named if ".".join(name[1:]) not in known[name[0]]], [])
 

@@ -16,7 +16,7 @@ STOP_SECONDS = 20.0
 
 
 class DrivenProgram:
-    """Expects a clean exit, unless it was killed. Its standard error is kept in `log`.
+    """Expects a clean exit when it is told to end, and not before, unless it is killed. Its standard error is in `log`.
 
     :param name: what it is called when it ended badly; the beginning of its folder.
     """
@@ -26,7 +26,10 @@ class DrivenProgram:
         self._directory = tempfile.TemporaryDirectory(prefix=f"{name}-")
         self._log_path = Path(self._directory.name) / "log"
         self._reader = threading.Thread(target=self._read, daemon=True)
+        self._output_has_ended = False
+        self._was_told = False
         self._killed = False
+        self._reader_error: Exception | None = None
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -54,6 +57,7 @@ class DrivenProgram:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                errors="replace",
                 cwd=directory,
                 env=environ,
             )
@@ -64,8 +68,14 @@ class DrivenProgram:
     def _read(self) -> None:
         assert self.process is not None
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._line_came(line)
+        try:
+            for line in self.process.stdout:
+                self._line_came(line)
+        except Exception as error:  # noqa: BLE001
+            # In a thread nobody would see it. What still comes has to be read: the program may wait for that.
+            self._reader_error = error
+            self.process.stdout.read()
+        self._output_has_ended = True
         self._output_ended()
 
     def _line_came(self, line: str) -> None:
@@ -85,13 +95,24 @@ class DrivenProgram:
         """End the program in the ordinary way, which takes leave of everybody, and return its exit status."""
         assert self.process is not None
         assert self.process.stdin is not None
+        self.allow_end()
         self.process.stdin.close()
         return self.process.wait(STOP_SECONDS)
+
+    def allow_end(self) -> None:
+        """From now on it may end by itself: it is about to be told so in its own words."""
+        self._was_told = self._was_told or self._is_running()
+
+    def _is_running(self) -> bool:
+        assert self.process is not None
+        # Who is ending closes its output first.
+        return not self._output_has_ended and self.process.poll() is None
 
     def kill(self) -> None:
         """End the program at once: its connections break off."""
         assert self.process is not None
-        self._killed = True
+        # What had ended before was not killed: how it ended still counts.
+        self._killed = self._killed or self._is_running()
         self.process.kill()
         self.process.wait(STOP_SECONDS)
 
@@ -117,9 +138,16 @@ class DrivenProgram:
             self.process.stdout.close()
             log = self.log
             self._directory.cleanup()
-        if error is None and not self._killed:
+        if error is None:
+            self._check(log)
+
+    def _check(self, log: str) -> None:
+        assert self.process is not None
+        if not self._killed:
             assert self.process.returncode == 0, f"{self._name} ended with {self.process.returncode}:\n{log}"
-            self._check_end()
+            assert self._was_told, f"{self._name} ended before it was told to:\n{log}"
+        assert self._reader_error is None, f"{self._name} said what was not understood: {self._reader_error!r}\n{log}"
+        self._check_end()
 
     def _check_end(self) -> None:
-        """Look at what else must hold after a clean exit."""
+        """Look at what else must hold once it has ended, killed or not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -10,13 +11,16 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.nat_lab import Namespace
-from tests.interop.peer_relay_programs import JsPeers, OwnPeers, Peer, PeerProcess, packages
+from tests.interop.peer_relay_programs import EVENT_SECONDS, JsPeers, OwnPeers, Peer, PeerProcess, packages
 from tests.interop.raw_overlay_peer import RawPeer
 
 __all__ = ["OverlayTests", "QUIET_SECONDS"]
 
 #: On one machine, longer than whatever is on its way.
 QUIET_SECONDS = 0.3
+
+#: Longest wait for links to settle.
+SETTLED_SECONDS = 20.0
 
 
 class OverlayTests(SynchronousTestCase):
@@ -61,16 +65,26 @@ class OverlayTests(SynchronousTestCase):
         dial = partial(RawPeer.dial, peer.url, peer_id, receive_bytes=receive_bytes)
         return self.running.enter_context(dial() if self.namespace is None else self.namespace.call(dial))
 
+    def settle(self, peers: list[Peer]) -> None:
+        """Wait until no more links come to be: the package loses messages that pass while they do."""
+        deadline = time.monotonic() + SETTLED_SECONDS
+        before: list[set[str]] = []
+        while (links := [peer.links() for peer in peers]) != before and time.monotonic() < deadline:
+            before = links
+            time.sleep(1.0)
+
     def assert_all_reach_all(self, peers: list[Peer]) -> None:
         """Each peer sends one message to each other, and each of them arrives once."""
         pairs = [(sender, target) for sender in peers for target in peers if sender is not target]
         for sender, target in pairs:
             sender.send(target, f"{sender.name} to {target.name}")
         lost = []
+        deadline = time.monotonic() + EVENT_SECONDS
         for sender, target in pairs:
             wanted = f"{sender.name} to {target.name}"
+            left = max(0.1, deadline - time.monotonic())
             try:
-                target.process.wait_event("message", _tells(target, sender, wanted), 5.0)
+                target.process.wait_event("message", _tells(target, sender, wanted), left)
             except AssertionError:
                 lost.append(wanted)
         self.assertEqual(lost, [])

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 __all__ = ["RawPeer", "buffer_form", "envelope"]
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -171,6 +171,7 @@ class CommandTests(ProgramTests):
     def test_ended(self) -> None:
         """A program that has ended is said to have ended, at once."""
         alice = self.start_peer("alice", self.start_server().url)
+        alice.allow_end()
         alice.ask("quit")
         alice.stop()
         error = self.assertRaises(AssertionError, alice.next_event, "message")

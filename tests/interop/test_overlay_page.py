@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,19 +12,14 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from tests.integration.cluster import free_port
 from tests.interop.overlay_kit import OverlayTests
 from tests.interop.peer_relay_programs import ROOT, packages
 from tests.interop.webrtc_browser import FLAGS, START_SECONDS, missing_reason
 
 PAGE = ROOT / "docs" / "examples" / "overlay_chat.html"
 
-SECONDS = 20.0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+SECONDS = 60.0
 
 
 class PageTests(OverlayTests):
@@ -41,7 +35,7 @@ class PageTests(OverlayTests):
         self.addCleanup(directory.cleanup)
         shutil.copy(PAGE, directory.name)
         shutil.copy(packages() / "peer-relay" / "bundle.js", directory.name)
-        self.web, self.driver = _free_port(), _free_port()
+        self.web, self.driver = free_port(), free_port()
         server = ("-m", "http.server", "--bind", "127.0.0.1", "--directory", directory.name, str(self.web))
         self.start(sys.executable, *server)
         self.start("chromedriver", f"--port={self.driver}")

@@ -10,6 +10,9 @@ from tests.interop.peer_relay_programs import Peer
 #: Peers of the chain.
 CHAIN = 10
 
+#: Chains that are tried where the package relays.
+CHAINS = 4
+
 
 class Rows(OverlayTests):
     """The package's own tests.
@@ -87,19 +90,31 @@ class Rows(OverlayTests):
 
     def test_chain(self) -> None:
         """Ten peers of which each knows the one before: the first reaches the last."""
+        if "js" not in self.kinds:
+            first, last = self.make_chain("peer")
+            first.send(last, "TEST")
+            self.assertEqual(last.next_message(), ("TEST", first.peer_id))
+            return
+        # Where the package relays it loses messages, so its own suite does not run this test. Links to others that it
+        # finds in time make up for it, but with some IDs it finds none: then others are tried.
+        for chain in range(CHAINS):
+            first, last = self.make_chain(f"chain {chain} peer")
+            try:
+                first.send_until_received(last, "TEST", 15)
+            except AssertionError:
+                if chain == CHAINS - 1:
+                    raise
+            else:
+                return
+
+    def make_chain(self, name: str) -> tuple[Peer, Peer]:
+        """The first and the last of ten peers of which each knows the one before."""
         peers: list[Peer] = []
         for number in range(CHAIN):
-            peers.append(self.make(number % 3, f"peer {number}", *peers[-1:]))
+            peers.append(self.make(number % 3, f"{name} {number}", *peers[-1:]))
             if number:
                 peers[-1].wait_linked(least=1)
-        first, last = peers[0], peers[-1]
-        if "js" in self.kinds:
-            # Where the package relays it loses messages, so its own suite does not run this test. Links to others that
-            # it finds in time make up for it.
-            first.send_until_received(last, "TEST", 30)
-            return
-        first.send(last, "TEST")
-        self.assertEqual(last.next_message(), ("TEST", first.peer_id))
+        return peers[0], peers[-1]
 
     def test_destroy(self) -> None:
         """Peers that are destroyed say when they have ended; their ports can be used again at once."""

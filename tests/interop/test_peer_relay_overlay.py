@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from tests.integration.cluster import free_port
 from tests.interop.overlay_kit import OverlayTests
 from tests.interop.peer_relay_programs import Peer, PeerProcess
-from tests.interop.test_relay_server import free_port
 
 #: What is lost must be back by then.
 HEALED_SECONDS = 10.0
@@ -26,7 +26,8 @@ class ManyTests(OverlayTests):
             peers.append(self.process(kind).make(f"{kind} {number}", port=port, bootstrap=[hub]))
         for peer in peers[1:]:
             peer.wait_linked(hub)
-        time.sleep(1.0)
+        hub.wait_linked(*peers[1:])
+        self.settle(peers)
         self.assert_all_reach_all(peers)
 
     def test_own_hub(self) -> None:
@@ -76,6 +77,7 @@ class DuplicateTests(OverlayTests):
             ]
             # The package dials once: whoever came first has found nobody.
             peers[0].wait_linked(peers[1])
+            peers[1].wait_linked(peers[0])
             time.sleep(1.5)
             for which in (0, 1):
                 self.assertEqual(peers[which].links(), {peers[1 - which].peer_id}, f"try {number}")

@@ -42,7 +42,7 @@ class CrashTests(SynchronousTestCase):
     def check_crash(self, name: str) -> None:
         """Something has crashed, or will in a moment; that is then forgotten."""
         try:
-            self.js.wait_event("crashed", lambda event: True, 2.0)
+            self.js.wait_event("crashed", lambda event: True)
         except AssertionError:
             self.fail(f"survived: {name}")
         self.js.crashes.clear()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from meshrelay.relay_client import (
     TransportMode,
     hmac_key,
 )
+from tests.integration.daemon import Daemon
 from tests.interop.netbird_programs import Certificates, NetBirdPeer, NetBirdServer, make_certificates, programs
 
 reactor: Any = global_reactor
@@ -37,6 +39,9 @@ SECRET = "correct horse"
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 30.0
 
+#: The verdict of a server comes after 45 seconds, that of a client after 35.
+IDLE_SECONDS = 48.0
+
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
@@ -44,6 +49,15 @@ async def until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert reactor.seconds() - began < PATIENCE_SECONDS, "waited for too long"
         await deferLater(reactor, 0.02)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a program whose test has failed, rather than wait for it."""
+    try:
+        yield
+    finally:
+        process.kill()
 
 
 class InteropTests(TestCase):
@@ -210,6 +224,26 @@ class EndTests(InteropTests):
         await deferToThread(other.next_event, "disconnected")
 
 
+class HealthTests(InteropTests):
+    """Connections on which nothing is said."""
+
+    async def test_idle(self) -> None:
+        """Each end bears the other's silence and answers its health checks: idle peers stay, with either server."""
+        servers = [self.start_server().url]
+        daemon = Daemon({"relay": {"listen": "tcp:0:interface=127.0.0.1"}})
+        await deferToThread(daemon.__enter__)
+        self.addCleanup(deferToThread, daemon.__exit__, None, None, None)
+        servers.append(f"rel://{daemon.places['relay']}")
+        conns = []
+        for url in servers:
+            bob = await self.start_peer("bob", url)
+            conns.append(await self.open_echo(await self.connect("alice", url), bob))
+        await deferLater(reactor, IDLE_SECONDS)
+        for conn in conns:
+            await conn.write(b"still here")
+            self.assertEqual(await conn.read(), b"still here")
+
+
 class TokenTests(InteropTests):
     """Who is let in."""
 
@@ -365,11 +399,14 @@ class PipeTests(InteropTests):
             subprocess.run, command, cwd=ROOT, input=data or b"", capture_output=True, timeout=60, check=False
         )
 
-    def start_unread(self, server: str, peer: str, to: str) -> subprocess.Popen[bytes]:
-        """Run the command without input, and do not read what it writes."""
+    def start_piped(
+        self, server: str, peer: str, to: str, *options: str, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        """Run the command; nobody reads what it writes until the test does."""
         program = "from meshrelay.cli import main; main()"
         command = [sys.executable, "-c", program, "relay", "pipe", "--server", server, "--peer", peer, "--to", to]
-        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen([*command, *options], cwd=ROOT, stdin=stdin, stdout=pipe, stderr=nothing)
 
     async def test_both_ways(self) -> None:
         """Megabytes go both ways at once, whole; both ends see the end and are done."""
@@ -390,7 +427,7 @@ class PipeTests(InteropTests):
         """Who reads the output late still has all of it, though the other end is done and gone."""
         server = self.start_server()
         data = os.urandom(300_000)
-        with self.start_unread(server.url, "b", "a") as late:
+        with self.start_piped(server.url, "b", "a") as late, ended(late):
             sender = await self.start_pipe(server.url, "a", "b", data=data)
             self.assertEqual((sender.returncode, sender.stderr), (0, b""))
             output, _ = await deferToThread(late.communicate, None, 30)
@@ -408,9 +445,15 @@ class PipeTests(InteropTests):
         """With --raw the other end can be NetBird's client, which echoes here until it goes."""
         server = self.start_server()
         bob = await self.start_peer("bob", server.url)
-        running = self.start_pipe(server.url, "alice", "bob", "--raw", data=b"as it is")
-        await deferToThread(bob.ask, "open", peer="alice", on_message="echo")
-        await deferLater(reactor, 1.0)
-        await deferToThread(bob.ask, "disconnect")
-        done = await running
-        self.assertEqual(done.stdout, b"as it is")
+        options = ("--raw",)
+        with self.start_piped(server.url, "alice", "bob", *options, stdin=subprocess.PIPE) as pipe, ended(pipe):
+            assert pipe.stdin is not None
+            assert pipe.stdout is not None
+            pipe.stdin.write(b"as it is")
+            pipe.stdin.close()
+            pipe.stdin = None
+            await deferToThread(bob.ask, "open", peer="alice", on_message="echo")
+            self.assertEqual(await deferToThread(pipe.stdout.read, 8), b"as it is")
+            await deferToThread(bob.ask, "disconnect")
+            output, _ = await deferToThread(pipe.communicate, None, 30)
+        self.assertEqual(output, b"")

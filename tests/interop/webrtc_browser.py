@@ -25,7 +25,7 @@ __all__ = ["BrowserEnd", "missing_reason"]
 PAGE = Path(__file__).resolve().parent / "peer_relay" / "rtc_page.js"
 
 START_SECONDS = 30.0
-EVENT_SECONDS = 10.0
+EVENT_SECONDS = 30.0
 
 #: Without them it looks for updates, hides its addresses behind names of mDNS, or will not start as root.
 FLAGS = (

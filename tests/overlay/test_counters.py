@@ -21,4 +21,7 @@ class OverlayCountersTests(SynchronousTestCase):
         counters.dropped["duplicate"] += 1
         self.assertEqual(set(counters.totals()), names)
         self.assertEqual(counters.totals()["frames_received"], 7)
-        self.assertEqual(names | {"dropped", "bad_frames", "links_closed"}, set(OverlayCounters.__slots__))
+        self.assertEqual(
+            names | {"bad_frames", "deliveries", "dropped", "handshakes", "links_closed"},
+            set(OverlayCounters.__slots__),
+        )

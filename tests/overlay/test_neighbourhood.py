@@ -176,15 +176,20 @@ class HeardOfTests(PeerCase):
         self.assertLessEqual(len(self.offers()), 100)
 
     def test_answers(self) -> None:
-        """Whoever asks hears of twenty peers at most, all of them linked here, and not of itself."""
+        """Whoever asks, for whomever, hears of twenty peers at most, all of them linked here, and not of itself."""
         others = [self.raw().linked(self.url) for _ in range(25)]
         before = len(self.end.envelopes(DataType.FOUND_PEERS))
         self.end.find_peers(self.hub.peer_id)
+        farthest = bytes(255 - byte for byte in self.end.peer.peer_id)
+        self.end.write(self.hub.peer_id, DataType.FIND_PEERS, encode_id(farthest))
         self.run_on(0.1)
-        answer = self.end.envelopes(DataType.FOUND_PEERS)[before]
-        named = decode_ids(answer.data or b"")
-        self.assertEqual(len(named), 20)
-        self.assertTrue(set(named) <= {other.peer.peer_id for other in others})
+        answers = self.end.envelopes(DataType.FOUND_PEERS)[before:]
+        self.assertEqual(len(answers), 2)
+        for answer in answers:
+            named = decode_ids(answer.data or b"")
+            # Whoever reads more than twenty cuts them off.
+            self.assertEqual((len(named), answer.cut), (20, 0))
+            self.assertTrue(set(named) <= {other.peer.peer_id for other in others})
 
     def test_invented(self) -> None:
         """IDs that somebody has named, and that nobody was ever linked to, are not passed on to whoever asks."""

@@ -229,6 +229,7 @@ class HoldingsTests(PeerCase):
             end.pass_on(own_message(end, self.hub.peer_id, {"added": hexes(part * 2500, 2500)}))
         self.run_on(0.1)
         self.assertEqual(self.hub.statistics["holdings"], MAX_HOLDINGS)
+        self.assertEqual(self.hub.statistics["holdings_refused"], 20_000 - MAX_HOLDINGS)
         end.link.close()
         self.run_on(0.1)
         self.assertEqual(self.hub.statistics["holdings"], 0)

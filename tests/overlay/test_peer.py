@@ -7,12 +7,51 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from meshrelay.overlay.errors import NotDelivered, NotLinked, PeerDestroyed, UnusableData
+from meshrelay.overlay.options import PeerOptions
 from meshrelay.overlay.peer import CONNECT_SECONDS, SWALLOW_SECONDS, PeerMessage
 from meshrelay.testing.overlay_network import NetworkPeer, OverlayNetwork
 from meshrelay.wire.overlay import DataType
 from tests.overlay.peer_kit import PeerCase
 
 NOBODY = b"\x55" * 20
+
+
+class StatisticsTests(PeerCase):
+    """What a peer tells of itself."""
+
+    def test_deliveries(self) -> None:
+        """What became of messages is told: those of peers that sign nothing, of those that do, and those refused."""
+        strict = self.network.add(bootstrap=[self.url], options=PeerOptions(accepts_unsigned=False))
+        own = self.network.add(bootstrap=[self.url])
+        self.run_on(3)
+        results = self.results(own.send(self.hub, 1))
+        raw = self.raw().linked(self.url)
+        raw.write_user(self.hub.peer_id, 2)
+        raw.write_user(strict.peer_id, 3)
+        self.run_on(1)
+        self.assertEqual((results, own.peer.counters.deliveries["delivered"]), ([None], 1))
+        counts = self.hub.peer.counters.deliveries
+        self.assertEqual((counts["delivered_verified"], counts["delivered_unsigned"]), (1, 1))
+        self.assertEqual((strict.data, strict.peer.counters.deliveries["refused_unsigned"]), ([], 1))
+
+    def test_handshakes(self) -> None:
+        """What became of offers is told."""
+        self.raw().linked(self.url)
+        self.hub.peer.connect(NOBODY).addErrback(lambda _: None)
+        self.run_on(15)
+        self.assertEqual(self.hub.peer.counters.handshakes["timed_out"], 1)
+
+    def test_evicted(self) -> None:
+        """What had to be forgotten is told, each by itself."""
+        peer = self.hub.peer
+        router, deliveries, table = peer._router, peer._deliveries, peer._table
+        table.refused_count, table.replaced_count, table.expired_count, table.dead_count = 5, 6, 7, 8
+        router.seen.evicted, router.paths.evicted = 1, 2
+        deliveries._conversations.forgotten, deliveries._replays.forgotten = 3, 4
+        names = ("nonces_evicted", "paths_evicted", "correspondents_evicted", "replay_windows_evicted")
+        self.assertEqual([self.hub.statistics[name] for name in names], [1, 2, 3, 4])
+        names = ("refused", "replaced", "expired", "dead")
+        self.assertEqual([self.hub.statistics[f"candidates_{name}"] for name in names], [5, 6, 7, 8])
 
 
 class AcceptanceTests(PeerCase):

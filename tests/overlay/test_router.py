@@ -11,7 +11,6 @@ from meshrelay.overlay.paths import DOUBT_SECONDS, MAX_PATHS, PATH_SECONDS
 from meshrelay.overlay.router import AGAIN_KEY, Dropped, Router, Verdict
 from meshrelay.overlay.seen import MAX_NONCES
 from meshrelay.wire.overlay import (
-    MAX_HOPS,
     MAX_PATH,
     NO_EXTRAS,
     Answer,
@@ -164,7 +163,7 @@ class RelayTests(RouterCase):
 
     def test_hops(self) -> None:
         """After nineteen peers it goes on, after twenty it does not."""
-        path = tuple(peer(1000 + number) for number in range(MAX_HOPS))
+        path = tuple(peer(1000 + number) for number in range(20))
         self.assertEqual(self.relay(self.envelope(ONE, path=path[1:])), (ONE,))
         self.assert_dropped(self.envelope(ONE, path=path), Dropped.HOP_LIMIT)
 

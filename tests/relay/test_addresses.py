@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.relay.addresses import instance_url, quic_place, websocket_url, with_host
+from meshrelay.relay.addresses import canonical_url, instance_url, quic_place, websocket_url, with_host
 
 #: What is no URL of a relay.
 REFUSED = (
@@ -50,6 +50,43 @@ class InstanceUrlTests(SynchronousTestCase):
             ("rel://example.com", True),
         ):
             self.assertRaises(ValueError, instance_url, exposed, is_tls)
+
+
+class CanonicalTests(SynchronousTestCase):
+    """Spellings of one URL."""
+
+    def test_same(self) -> None:
+        """Case, the port of the scheme, and the path do not matter."""
+        for spellings in (
+            ("rel://example.com", "rel://example.com:80", "REL://Example.COM/", "rel://example.com/relay"),
+            ("rels://example.com", "rels://EXAMPLE.com:443", "rels://example.com/#x"),
+            ("rel://[::1]", "rel://[::1]:80/"),
+            ("rel://192.0.2.1:33080", "rel://192.0.2.1:33080/relay"),
+        ):
+            self.assertEqual(len({canonical_url(url) for url in spellings}), 1, spellings)
+
+    def test_different(self) -> None:
+        """Another scheme, host, port or query is another relay."""
+        urls = (
+            "rel://example.com",
+            "rels://example.com",
+            "rel://example.com:443",
+            "rel://example.org",
+            "rel://example.com?a=1",
+            "rel://[::1]",
+            "rel://[::2]",
+        )
+        self.assertEqual(len({canonical_url(url) for url in urls}), len(urls))
+
+    def test_dialled(self) -> None:
+        """What is compared is dialled like what was written."""
+        for url in ("rel://Example.com", "rels://[::1]/relay", "rel://192.0.2.1:1?a=1"):
+            self.assertEqual(quic_place(canonical_url(url)), quic_place(url))
+
+    def test_no_url(self) -> None:
+        """What is no URL of a relay stays as it is."""
+        for url in REFUSED:
+            self.assertEqual(canonical_url(url), url)
 
 
 class DialTests(SynchronousTestCase):

@@ -13,6 +13,7 @@ from meshrelay.relay_client.options import RelayOptions
 from tests.relay_client.memory_relay import MemoryRelays
 
 FAR = "rel://far:80"
+GONE = "rel://gone:80"
 
 
 class ForeignRelaysTests(SynchronousTestCase):
@@ -40,23 +41,38 @@ class ForeignRelaysTests(SynchronousTestCase):
         self.assertEqual(self.relays.dialled[2:], [(FAR, "192.0.2.9", False)])
         self.assertEqual([url for url, _ in self.foreign.connected()], [FAR])
 
+    def test_spellings(self) -> None:
+        """One relay in two spellings is connected once: twice, the second would evict the first."""
+        self.relays.connected("bob", FAR)
+        self.relays.connected("carol", FAR)
+        first = self.foreign.open_conn(FAR, "bob", "", None)
+        second = self.foreign.open_conn("rel://FAR/", "carol", "", None)
+        self.relays.settle()
+        self.assertEqual([self.successResultOf(done).peer for done in (first, second)], ["bob", "carol"])
+        self.assertEqual(self.relays.dialled[2:], [(FAR, "", False)])
+        self.relays.links[-1].cut()
+        self.relays.settle()
+        self.assertEqual((self.foreign.addresses, self.ended), (frozenset(), [(FAR, True)]))
+
     def test_failed(self) -> None:
         """When it cannot be had all who wait are told, and the next one tries anew."""
-        self.failureResultOf(self.foreign.open_conn("rel://gone", "bob", "", None), RelayConnectFailed)
+        self.failureResultOf(self.foreign.open_conn(GONE, "bob", "", None), RelayConnectFailed)
         self.assertEqual(self.foreign.addresses, frozenset())
-        self.assertEqual(self.ended, [("rel://gone", True)])
-        self.failureResultOf(self.foreign.open_conn("rel://gone", "bob", "", None), RelayConnectFailed)
+        self.assertEqual(self.ended, [(GONE, True)])
+        self.failureResultOf(self.foreign.open_conn(GONE, "bob", "", None), RelayConnectFailed)
         self.assertEqual(len(self.relays.dialled), 2)
 
     def test_cancel(self) -> None:
         """Who cancels leaves; the connection that is coming about stays for the others."""
-        self.relays.hanging.add("rel://slow")
-        first, second = (self.foreign.open_conn("rel://slow", "bob", "", None) for _ in range(2))
+        self.relays.hanging.add("rel://slow:80")
+        first, second = (self.foreign.open_conn("rel://slow:80", "bob", "", None) for _ in range(2))
         first.cancel()
         self.failureResultOf(first, CancelledError)
-        self.assertEqual(self.foreign.addresses, {"rel://slow"})
+        self.assertEqual(self.foreign.addresses, {"rel://slow:80"})
         self.assertEqual(self.foreign.connected(), [])
+        self.relays.advance(6)
         self.foreign.close_unused()
+        self.assertEqual(self.foreign.addresses, {"rel://slow:80"})
         self.assertNoResult(second)
         self.successResultOf(self.foreign.close())
         self.failureResultOf(second, RelayClientNotConnected)

@@ -85,6 +85,30 @@ class RelayManagerTests(SynchronousTestCase):
         self.failureResultOf(manager.open_conn(HOME, "bob"), ConnAlreadyExists)
         self.failureResultOf(self.wait(manager.open_conn(HOME, "eve", timeout_seconds=1)), OpenTimedOut)
 
+    def test_home_in_another_spelling(self) -> None:
+        """Who is told our own home relay in another spelling is not taken there a second time, which would evict us."""
+        manager = self.serving()
+        self.relays.connected("bob")
+        before = len(self.relays.dialled)
+        manager.add_close_listener(HOME.upper(), lambda: self.heard.append("lost"))
+        opened = manager.open_conn(f"{HOME.upper()}/relay", "bob")
+        self.relays.settle()
+        self.successResultOf(opened)
+        self.assertEqual(len(self.relays.dialled), before)
+
+    def test_foreign_in_two_spellings(self) -> None:
+        """A foreign relay is one, however it is written: listeners of either spelling hear of its end."""
+        alice = self.serving(HOME)
+        self.serving(FAR, name="bob")
+        opened = alice.open_conn(FAR, "bob")
+        self.relays.settle()
+        self.successResultOf(opened)
+        alice.add_close_listener(FAR, lambda: self.heard.append("short"))
+        alice.add_close_listener("rel://far/", lambda: self.heard.append("long"))
+        self.relays.links[-1].cut()
+        self.relays.settle()
+        self.assertEqual(self.heard, ["short", "long"])
+
     def wait(self, done: Any) -> Any:
         """Let a moment pass."""
         self.relays.advance(1.1)

@@ -69,7 +69,7 @@ class ServerPickerTests(SynchronousTestCase):
     def test_named_twice(self) -> None:
         """A server that is named twice is tried once: it would evict itself."""
         self.relays.hanging.add("rel://slow")
-        picked = self.picker.pick(["rel://slow", "rel://slow"])
+        picked = self.picker.pick(["rel://slow", "rel://slow", "rel://SLOW:80/"])
         self.assertEqual(len(self.clients), 1)
         picked.cancel()
         self.failureResultOf(picked, CancelledError)
