@@ -26,8 +26,8 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _DRIVER_STARTS = 3
 
-START_SECONDS = 30.0
-SCRIPT_SECONDS = 30.0
+START_SECONDS = 60.0
+SCRIPT_SECONDS = 60.0
 
 _SWITCHES = (
     "--headless=new",
@@ -149,7 +149,7 @@ class Browser:
         """
         return self._call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait_for(self, script: str, seconds: float = 10.0) -> None:
+    def wait_for(self, script: str, seconds: float = SCRIPT_SECONDS) -> None:
         """Run a script again and again until what it returns is true."""
         deadline = time.monotonic() + seconds
         while not self.run(script):

@@ -7,6 +7,7 @@ GROUP_BACK names the node that made it, and command (2, 1) tells who holds a gro
 from __future__ import annotations
 
 import json
+import random
 import signal
 import socket
 import struct
@@ -21,13 +22,29 @@ from meshrelay.interfaces import IMeshRelay
 from meshrelay.model import User
 from tests.integration.daemon import Daemon
 
-__all__ = ["LOCAL", "PATIENCE_SECONDS", "Line", "Node", "cluster_config", "free_port", "links_of", "wait_until"]
+__all__ = [
+    "AT_ONCE_SECONDS",
+    "LOCAL",
+    "PATIENCE_SECONDS",
+    "Line",
+    "Node",
+    "cluster_config",
+    "free_port",
+    "links_of",
+    "wait_until",
+]
 
 #: Where everything of these tests listens.
 LOCAL = "tcp:0:interface=127.0.0.1"
 
 #: Longest wait for anything that must happen.
 PATIENCE_SECONDS = 30.0
+
+#: What waits for nothing has happened by then, on a machine that does other things as well.
+AT_ONCE_SECONDS = 5.0
+
+#: The kernel gives away no port of these by itself: one that is free stays so until it is used.
+_QUIET_PORTS = range(10_000, 32_000)
 
 
 def setup(relay: IMeshRelay) -> None:
@@ -46,10 +63,13 @@ def setup(relay: IMeshRelay) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses now, for TCP nor for UDP."""
+    while True:
+        port = random.choice(_QUIET_PORTS)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams, suppress(OSError):
+            stream.bind(("127.0.0.1", port))
+            datagrams.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(is_so: Callable[[], object], seconds: float = PATIENCE_SECONDS, what: str = "") -> float:
@@ -100,9 +120,9 @@ class Node(Daemon):
 
     def wait_for_log(self, text: str) -> None:
         """Wait until it has logged `text`."""
-        wait_until(lambda: text in self.log, 10, f"{text} in the log of {self.node_id}")
+        wait_until(lambda: text in self.log, what=f"{text} in the log of {self.node_id}")
 
-    def wait_linked(self, count: int, seconds: float = 10.0) -> None:
+    def wait_linked(self, count: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it is linked to so many others, and to no fewer than it knows."""
         wait_until(lambda: list(links_of(self).values()) == ["up"] * count, seconds, f"the links of {self.node_id}")
 
@@ -211,7 +231,7 @@ class Line:
                 client.close()
                 continue
             try:
-                pipe = _Pipe((client, socket.create_connection(self.target, timeout=5)))
+                pipe = _Pipe((client, socket.create_connection(self.target, timeout=PATIENCE_SECONDS)))
             except OSError:
                 client.close()
                 continue

@@ -28,7 +28,10 @@ FREE_PORTS = {
     "http": "tcp:0:interface=127.0.0.1",
 }
 
-START_SECONDS = 30.0
+#: Longest waits for a start, for a page and for an end.
+START_SECONDS = 120.0
+ANSWER_SECONDS = 30.0
+END_SECONDS = 60.0
 
 
 def _twistd() -> list[str]:
@@ -116,7 +119,7 @@ class Daemon:
         """Status and body of a GET, the body decoded where it is JSON."""
         request = urllib.request.Request(self.url(path), headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
                 status, body, kind = answer.status, answer.read(), answer.headers["Content-Type"]
         except urllib.error.HTTPError as error:
             status, body, kind = error.code, error.read(), error.headers["Content-Type"]
@@ -135,7 +138,7 @@ class Daemon:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def terminate(self, timeout: float = 30.0) -> int:
+    def terminate(self, timeout: float = END_SECONDS) -> int:
         """Send SIGTERM and return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
@@ -159,7 +162,7 @@ class Daemon:
             assert "Traceback" not in log, f"the daemon logged a failure:\n{log}"
 
 
-def run_until_exit(config_text: str, seconds: float = 20.0) -> tuple[int, str, str]:
+def run_until_exit(config_text: str, seconds: float = END_SECONDS) -> tuple[int, str, str]:
     """Start a daemon that is expected to end by itself.
 
     :returns: exit status, standard output, standard error.

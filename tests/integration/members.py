@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from tests.integration.cluster import PATIENCE_SECONDS, wait_until
@@ -111,9 +112,10 @@ class Member:
                 self._talk()
                 self._take_buffered()
                 self._read(0.005)
-        except Closed:
-            self.ended = self.ended if self.ended is not None else -1
-        except (OSError, ValueError):
+        except (Closed, OSError, ValueError):
+            # A GOODBYE may have come together with the end.
+            with suppress(Closed, OSError, ValueError):
+                self._take_frames()
             self.ended = self.ended if self.ended is not None else -1
 
     def _talk(self) -> None:
@@ -143,14 +145,18 @@ class Member:
     def _take_buffered(self) -> None:
         self._take_kept()
         client = self.client
-        if isinstance(client, ReliableUdpClient):
-            client._received += client.ready
-            client.ready = b""
-        elif isinstance(client, WebSocketClient):
+        if isinstance(client, WebSocketClient):
             while (message := client._next_message()) is not None:
                 if message[0] == 8:
                     raise Closed
                 client._received += message[1]
+        self._take_frames()
+
+    def _take_frames(self) -> None:
+        client = self.client
+        if isinstance(client, ReliableUdpClient):
+            client._received += client.ready
+            client.ready = b""
         while self._has_frame(client._received):
             self._take(client.receive())
 
@@ -230,17 +236,16 @@ class Member:
         """Pushes of one kind, of one user or of all."""
         return [push for push in list(self.pushes) if push.cmd == cmd and user in (None, push.user)]
 
-    def wait_for(self, cmd: int, user: str | None = None, count: int = 1, seconds: float = 5.0) -> None:
+    def wait_for(self, cmd: int, user: str | None = None, count: int = 1, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until so many pushes of one kind have come."""
         wait_until(lambda: len(self.of(cmd, user)) >= count, seconds, f"{count} pushes {cmd} of {user} at {self.user}")
 
     def wait_heard(self, sender: Member) -> None:
         """Wait until the last broadcast of another member has come."""
-        wait_until(
-            lambda: self.heard(sender.user)[-1:] == [sender.sent], 5, f"the last word of {sender.user} at {self.user}"
-        )
+        what = f"the last word of {sender.user} at {self.user}"
+        wait_until(lambda: self.heard(sender.user)[-1:] == [sender.sent], what=what)
 
-    def wait_group(self, nodes: int, members: int, seconds: float = 5.0) -> None:
+    def wait_group(self, nodes: int, members: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the group has so many, as the node of this member sees it."""
 
         def is_so() -> bool:
@@ -262,7 +267,7 @@ class Member:
         return self.ended
 
 
-def check_heard_once(members: Iterable[Member], senders: Iterable[Member], seconds: float = 10.0) -> None:
+def check_heard_once(members: Iterable[Member], senders: Iterable[Member], seconds: float = PATIENCE_SECONDS) -> None:
     """Each member must hear each broadcast of each other sender, once and in order; late ones are waited for."""
     deadline = time.monotonic() + seconds
     senders = list(senders)

@@ -129,7 +129,7 @@ class MeshNode:
         for _, fired in ready:
             fired.callback(None)
 
-    def when(self, condition: Callable[[], bool], seconds: float = 20.0) -> Deferred[None]:
+    def when(self, condition: Callable[[], bool], seconds: float = 60.0) -> Deferred[None]:
         """Fires as soon as `condition` holds behind an event or message; fails when that takes too long."""
         fired: Deferred[None] = Deferred()
         if condition():
@@ -137,7 +137,7 @@ class MeshNode:
         self._waiting.append((condition, fired))
         return fired.addTimeout(seconds, self.reactor)
 
-    def when_event(self, start: str, seconds: float = 20.0) -> Deferred[None]:
+    def when_event(self, start: str, seconds: float = 60.0) -> Deferred[None]:
         """Fires when an event begins so."""
         return self.when(lambda: any(event.startswith(start) for event in self.events), seconds)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.integration.daemon import ROOT
 from tests.integration.nat_lab import Lab, LabNode, Nat, missing
@@ -26,10 +26,11 @@ KINDS = tuple(Nat)
 SYMMETRIC = (Nat.SYMMETRIC, Nat.SYMMETRIC_STEP)
 
 #: Longest wait for a direct path that theory allows: three searches are over by then.
-DIRECT_SECONDS = 30.0
+DIRECT_SECONDS = 60.0
 
-#: After so long the reason of a relay is known.
+#: After so long the reason of a relay is known, where the machine does nothing else; and the longest wait for it.
 RELAY_SECONDS = 8.0
+REASON_SECONDS = 30.0
 
 #: Runs of the hard case that are on their way at a time.
 AT_ONCE = 5
@@ -99,7 +100,7 @@ class _Pair:
             left = self.begin + seconds - time.monotonic()
             said = end.wait("state", max(0.0, left), room=self.room, peer=peer.name, state="DIRECT")
             direct_at.append(said["at"] - self.begin if said is not None else None)
-        last = [end.find("state", room=self.room, peer=peer.name)[-1] for end, peer in self.ends]
+        last = [self._last_state(end, peer) for end, peer in self.ends]
         greeted = [end.find("greeting", room=self.room, peer=peer.name)[0]["at"] for end, peer in self.ends]
         for member in self.members:
             member.ask("leave", self.room)
@@ -111,6 +112,14 @@ class _Pair:
             max(greeted) - self.begin,
             max(at for at in direct_at if at is not None) if is_direct else None,
         )
+
+    def _last_state(self, end: NatPeer, peer: NatPeer) -> dict[str, Any]:
+        deadline = time.monotonic() + REASON_SECONDS
+        while True:
+            said: dict[str, Any] = end.find("state", room=self.room, peer=peer.name)[-1]
+            if said["state"] == "DIRECT" or said["reason"] or time.monotonic() > deadline:
+                return said
+            time.sleep(0.05)
 
 
 def measure_matrix(lab: Lab, node: LabNode, kinds: Sequence[Nat] = KINDS) -> list[PairResult]:

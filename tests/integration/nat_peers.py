@@ -16,7 +16,7 @@ from tests.integration.nat_lab import Client, LabNode
 __all__ = ["NatPeer", "pair_of"]
 
 #: Longest wait for what must come.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class NatPeer:

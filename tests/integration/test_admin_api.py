@@ -45,7 +45,7 @@ def ask(
     kind = {"Content-Type": "application/json"} if document is not None else {}
     request = urllib.request.Request(daemon.url(path), data, {**kind, **(headers or {})}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -94,7 +94,7 @@ class OneNodeTests(SynchronousTestCase):
         checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
         def answered(case: Any) -> None:
-            case.call_and_validate(checks=checks, timeout=10)
+            case.call_and_validate(checks=checks, timeout=30)
 
         bounded(given(case=operation.as_strategy())(answered))()
 
@@ -129,13 +129,14 @@ class OneNodeTests(SynchronousTestCase):
             opened = []
             try:
                 for _ in range(1100):
-                    half = socket.create_connection(daemon.address("http"), timeout=5)
+                    half = socket.create_connection(daemon.address("http"), timeout=30)
                     half.sendall(b"GET /health/live HTTP/1.1\r\nHost: h\r\n")
                     opened.append(half)
                 before = time.monotonic()
                 self.assertEqual(daemon.get("/health/live")[0], 200)
                 self.assertGreater(daemon.metric('meshrelay_refused_total{reason="http_connections"}'), 0)
-                self.assertLess(time.monotonic() - before, 2.0)
+                # One of those would be waited for much longer.
+                self.assertLess(time.monotonic() - before, 10.0)
             finally:
                 for half in opened:
                     half.close()

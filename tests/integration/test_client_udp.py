@@ -11,9 +11,13 @@ from meshrelay.client import Client, ClientOptions, Connected, GroupMessageRecei
 from meshrelay.errors import MessageTooLarge
 from meshrelay.testing.impairment import Impairment, LossyPath
 from meshrelay.testing.udp_proxy import UdpProxy
-from tests.integration.test_client import Breaker, DaemonCase, next_events, reactor
+from tests.integration.test_client import PATIENCE_SECONDS, Breaker, DaemonCase, next_events, reactor
 
-_PATIENT = ClientOptions(request_timeout_seconds=30.0)
+_PATIENT = ClientOptions(request_timeout_seconds=60.0)
+
+#: How long a change of the socket may be felt: half a second where the machine does nothing else. A connection that has
+#: to be made anew, or an answer that is not waited for any more, would take longer.
+FELT_SECONDS = 3.0
 
 
 class _Collector:
@@ -37,7 +41,7 @@ class _Collector:
         self._done = Deferred()
         if len(self.messages) >= count:
             self._done.callback(self.messages)
-        return self._done.addTimeout(30.0, reactor)
+        return self._done.addTimeout(PATIENCE_SECONDS, reactor)
 
 
 async def _broadcast_all(client: Client, group_id: str, messages: list[bytes]) -> None:
@@ -152,7 +156,7 @@ class UdpMoveTests(DaemonCase):
         return sent
 
     async def test_rebind(self) -> None:
-        """Moved in the middle of two streams, nothing is lost or doubled, and what follows comes within 0.5 s."""
+        """Moved in the middle of two streams, nothing is lost or doubled, and what follows comes soon."""
         ann, bob = await self.connect("udp", "ann"), await self.connect("tcp", "bob")
         group_id = await ann.create_group()
         await bob.join_group(group_id)
@@ -163,7 +167,7 @@ class UdpMoveTests(DaemonCase):
             before, started = len(at_ann.messages), reactor.seconds()
             self.assertTrue(ann.rebind())
             await at_ann.until(before + 100)
-            self.assertTrue(reactor.seconds() - started < 0.5)
+            self.assertLess(reactor.seconds() - started, FELT_SECONDS)
         from_ann, from_bob = await gatherResults(streams)
         self.assertEqual(await at_ann.until(1000), from_bob)
         self.assertEqual(await at_bob.until(1000), from_ann)
@@ -191,7 +195,7 @@ class UdpMoveTests(DaemonCase):
         self.assertTrue(link._path.is_broken)
         started = reactor.seconds()
         await ann.create_group()
-        self.assertTrue(reactor.seconds() - started < 0.5)
+        self.assertLess(reactor.seconds() - started, FELT_SECONDS)
         self.assertEqual((breaker.links, link._path.is_broken), ([link], False))
 
     async def test_streams_stay(self) -> None:

@@ -6,15 +6,29 @@ import signal
 import time
 from typing import Any
 
-from tests.integration.cluster import Line, Node, cluster_config, free_port, links_of, wait_until
+from tests.integration.cluster import (
+    AT_ONCE_SECONDS,
+    Line,
+    Node,
+    cluster_config,
+    free_port,
+    links_of,
+    wait_until,
+)
 from tests.integration.members import BACK, LOST, Member, check_heard_once, longest_pause
 from tests.integration.test_cluster import ClusterKit, wait_members
 
-#: A dead node is known to be dead by then.
-KNOWN_SECONDS = 5.0
+#: A dead node is known to be dead by then: five seconds are promised, to a machine that does nothing else.
+KNOWN_SECONDS = 8.0
 
-#: Whatever happened to the directory, all is registered again by then.
-HEAL_SECONDS = 10.0
+#: Whatever happened to the directory, all is registered again by then: half of it is promised.
+HEAL_SECONDS = 20.0
+
+#: No answer takes longer, whatever it is: half of it is promised.
+ANSWER_SECONDS = 10.0
+
+#: What waits for a node that is gone pauses for at least as long as it takes to be sure of that.
+PAUSE_SECONDS = 2.0
 
 
 class FailuresKit(ClusterKit):
@@ -70,7 +84,7 @@ class KilledNodeTests(FailuresKit):
         self.assertNotEqual(links.get(victim.node_id), "up")
         # Nobody has waited for the dead one.
         for member in staying:
-            self.assertLess(longest_pause(member, staying), 1.0)
+            self.assertLess(longest_pause(member, staying), PAUSE_SECONDS)
         back = self.resume_elsewhere(lost, nodes)
         for member in staying:
             for again in back:
@@ -89,7 +103,7 @@ class KilledNodeTests(FailuresKit):
         """Sign the users of a dead node in again, on the others."""
         back = []
         for index, member in enumerate(lost):
-            self.assertEqual(member.wait_for_end(2), -1)
+            self.assertEqual(member.wait_for_end(), -1)
             again = self.member(nodes[index % len(nodes)], member.user, "tcp", resume=member.sid)
             self.assertIs(again.welcome["resumed"], True)
             again.group_id = member.group_id
@@ -138,13 +152,15 @@ class KilledNodeTests(FailuresKit):
             member.say()
         nodes[2].send_signal(signal.SIGSTOP)
         time.sleep(8)
+        for member in awake:
+            member.wait_for(LOST, count=len(asleep))
         nodes[2].send_signal(signal.SIGCONT)
-        wait_until(lambda: all(len(member.of(BACK)) >= 2 for member in awake), 10, "the return")
+        wait_until(lambda: all(len(member.of(BACK)) >= 2 for member in awake), what="the return")
         for member in asleep:
             member.say()
         for member in awake:
             member.fall_silent()
-            self.assertLess(longest_pause(member, awake), 1.0)
+            self.assertLess(longest_pause(member, awake), PAUSE_SECONDS)
         check_heard_once(members, members)
         self.check_lost_once(awake, asleep)
         self.check_back_once(awake, asleep)
@@ -176,6 +192,10 @@ class CutLineTests(FailuresKit):
         for line in (far, near):
             getattr(line, how)()
         time.sleep(10)
+        sides = (members[:4], members[4:])
+        for here, there in (sides, sides[::-1]):
+            for member in here:
+                member.wait_for(LOST, count=len(there))
         for line in (far, near):
             line.mend()
         third.wait_linked(2)
@@ -183,7 +203,6 @@ class CutLineTests(FailuresKit):
         for member in members:
             member.fall_silent()
         check_heard_once(members, members)
-        sides = (members[:4], members[4:])
         for here, there in (sides, sides[::-1]):
             for member in here:
                 for cmd in (LOST, BACK):
@@ -233,7 +252,7 @@ class MemoryDirectoryTests(FailuresKit):
         group_id = members[0].group_id
         unknown = b"nobody-made-it".ljust(52, b"x")
         self.assertEqual(late.refused(1, 111, unknown), 6)
-        self.assertLess(time.monotonic() - started, 5)
+        self.assertLess(time.monotonic() - started, ANSWER_SECONDS)
         # Its home is linked: the directory is not needed for this one.
         late.join(group_id)
         late.leave()
@@ -247,7 +266,7 @@ class MemoryDirectoryTests(FailuresKit):
         moving.fall_silent()
         moved = self.member(third, moving.user, resume=moving.sid)
         self.assertIs(moved.welcome["resumed"], True)
-        self.assertEqual(moving.wait_for_end(2), 4500)
+        self.assertEqual(moving.wait_for_end(AT_ONCE_SECONDS), 4500)
         self.assertLess(time.monotonic() - anew_at, HEAL_SECONDS)
         for member in members[1:]:
             member.fall_silent()

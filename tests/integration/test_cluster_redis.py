@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.integration.cluster import Node, cluster_config, links_of, wait_until
+from tests.integration.cluster import AT_ONCE_SECONDS, Node, cluster_config, links_of, wait_until
 from tests.integration.members import GROUP_ID_BYTES, JOIN, Member, check_heard_once, longest_pause
 from tests.integration.test_cluster import ClusterKit
 from tests.integration.test_directory_redis import MISSING, RedisProcess
 
-#: Whatever happened to Redis, all is registered again by then.
-HEAL_SECONDS = 10.0
+#: Whatever happened to Redis, all is registered again by then: half of it is promised, to a machine that is not busy.
+HEAL_SECONDS = 20.0
 
-#: No answer takes longer, whatever it is.
-ANSWER_SECONDS = 5.0
+#: No answer takes longer, whatever it is: half of it is promised.
+ANSWER_SECONDS = 10.0
+
+#: What waits for Redis pauses for at least as long as a node waits for its answer.
+PAUSE_SECONDS = 2.0
 
 REMOTE_TIMEOUT, GROUP_UNKNOWN = 6, 21
 
@@ -82,7 +85,7 @@ class RedisDirectoryTests(ClusterKit):
         self.newcomer = Newcomer(self.member(self.nodes[2], "newcomer"), group_id)
         for member in self.members:
             member.talk(25)
-        wait_until(lambda: self.newcomer.joins >= 3, 5, "the first joins")
+        wait_until(lambda: self.newcomer.joins >= 3, what="the first joins")
 
     def lookup(self) -> int:
         """Code of the refusal to join a group that nobody made; it must come in time."""
@@ -101,10 +104,10 @@ class RedisDirectoryTests(ClusterKit):
             member.fall_silent()
             moved = self.member(self.nodes[2], member.user, resume=member.sid)
             self.assertIs(moved.welcome["resumed"], True)
-            self.assertEqual(member.wait_for_end(2), 4500)
+            self.assertEqual(member.wait_for_end(AT_ONCE_SECONDS), 4500)
         self.assertLess(time.monotonic() - since, HEAL_SECONDS)
         joins = self.newcomer.joins
-        wait_until(lambda: self.newcomer.joins > joins, 5, "another join")
+        wait_until(lambda: self.newcomer.joins > joins, what="another join")
         self.newcomer.stop()
         self.assertEqual(self.newcomer.refusals, [])
         self.assertLess(self.newcomer.longest, ANSWER_SECONDS)
@@ -113,7 +116,7 @@ class RedisDirectoryTests(ClusterKit):
             member.fall_silent()
         check_heard_once(staying, self.members)
         for member in staying:
-            self.assertLess(longest_pause(member, self.members), 1.0)
+            self.assertLess(longest_pause(member, self.members), PAUSE_SECONDS)
 
     def is_joined(self, group_id: bytes) -> bool:
         """Let a user whose node does not hold the group join it, and leave it again."""
@@ -138,8 +141,7 @@ class RedisDirectoryTests(ClusterKit):
         while time.monotonic() < deadline:
             self.assertEqual(self.lookup(), REMOTE_TIMEOUT)
             time.sleep(0.2)
-        for node in self.nodes:
-            self.assertEqual(node.get("/health/ready")[0], 503)
+        wait_until(lambda: all(node.get("/health/ready")[0] == 503 for node in self.nodes), what="no node is ready")
         self.assertEqual(set(self.linked(self.nodes)), {2})
         self.redis.start()
         self.check_healed(time.monotonic())

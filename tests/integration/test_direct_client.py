@@ -147,7 +147,7 @@ class OneNodeTests(DaemonCase):
 class TwoNodesTests(TestCase):
     """Two daemons of a cluster."""
 
-    timeout = 60
+    timeout = 240
 
     def setUp(self) -> None:
         self.stack = contextlib.ExitStack()
@@ -215,9 +215,9 @@ _AIO = """
             await asyncio.gather(*(ann.send_direct("bob", b"%d" % number) for number in range(200)))
             await ann.clear_direct("bob", b"bye")
             for number in range(200):
-                event = await asyncio.wait_for(anext(events), 10)
+                event = await asyncio.wait_for(anext(events), 30)
                 assert event == DirectMessageReceived("ann", b"%d" % number), event
-            event = await asyncio.wait_for(anext(events), 10)
+            event = await asyncio.wait_for(anext(events), 30)
             assert event == DirectCleared("ann", b"bye"), event
             try:
                 await ann.send_direct("nobody", b"hi")
@@ -247,7 +247,7 @@ class ProgramTests(SynchronousTestCase):
             input=text,
             text=True,
             capture_output=True,
-            timeout=30,
+            timeout=120,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )

@@ -93,7 +93,7 @@ class StopTests(SynchronousTestCase):
             for client in [tcp, *others]:
                 self.assertEqual(client.goodbye()[0], 4000)
                 client.close()
-            self.assertEqual(daemon.process.wait(15), 0)
+            self.assertEqual(daemon.process.wait(60), 0)
 
     def test_health_while_draining(self) -> None:
         """A draining node answers that it is not ready, until it is gone."""
@@ -106,7 +106,7 @@ class StopTests(SynchronousTestCase):
             self.assertEqual(daemon.get("/health/ready")[0], 503)
             self.assertEqual(daemon.get("/health/live")[0], 200)
             client.close()
-            self.assertEqual(daemon.process.wait(15), 0)
+            self.assertEqual(daemon.process.wait(60), 0)
 
     def test_second_sigterm(self) -> None:
         """A second signal does not wait for a client that neither reads nor closes."""
@@ -118,8 +118,9 @@ class StopTests(SynchronousTestCase):
             self.assertEqual(client.goodbye()[0], 4000)
             started = time.monotonic()
             daemon.process.send_signal(signal.SIGTERM)
-            self.assertEqual(daemon.process.wait(15), 0)
-            self.assertLess(time.monotonic() - started, 3)
+            self.assertEqual(daemon.process.wait(60), 0)
+            # The client would be waited for for five.
+            self.assertLess(time.monotonic() - started, 4.5)
             client.close()
 
     def test_sighup(self) -> None:
@@ -145,7 +146,7 @@ class StopTests(SynchronousTestCase):
 
     def wait_for(self, daemon: Daemon, text: str) -> None:
         """Wait until the log has `text`."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while text not in daemon.log:
             self.assertLess(time.monotonic(), deadline, daemon.log)
             time.sleep(0.02)

@@ -155,7 +155,7 @@ class LinkTests(TestCase):
         states = b"".join(str8(peer) + b"\2" for peer in told["bob"] if peer != "bob")
         clients["bob"].ask(1, STATE, self.den + states + str8("stranger") + b"\1")
         expected = {"relayed"} if states else set()
-        wait_until(lambda: self.reported(clients["ann"]) == expected, 5, "a report")
+        wait_until(lambda: self.reported(clients["ann"]) == expected, what="a report")
         self.assertEqual(self.reported(clients["cat"]), expected)
         for node in self.nodes:
             status, page = node.get(f"/links/{self.den.decode()}")

@@ -29,7 +29,8 @@ ROUNDS = BROADCAST_MB * 1_000_000 // (MESSAGE * BURST)
 OUTBOX_BYTES = 1024 * 1024
 SPARE_BYTES = 4 * 1024 * 1024
 
-#: The others' p99 with a stalled member may be this much of theirs without one, in one of so many pairs of runs.
+#: The others' p99 with a stalled member may be this much of theirs without one: of so many pairs of runs the best with
+#: one is compared with the worst without.
 MAX_RATIO = 1.2
 PAIRS = 5
 
@@ -70,7 +71,7 @@ class Reader:
         left = dict.fromkeys(self._sockets, expected)
         times = []
         while left:
-            events = self._poll.poll(30)
+            events = self._poll.poll(60)
             assert events, f"{len(left)} members did not get everything"
             for number, _ in events:
                 size = len(self._sockets[number].recv(1 << 20))
@@ -90,7 +91,9 @@ class StalledMemberTests(SynchronousTestCase):
 
         :returns: growth of the node's memory in bytes, p99 of the others' latency in seconds, the node's closes.
         """
-        config = {"session": {"outbox_bytes": OUTBOX_BYTES, "resume_seconds": 0}}
+        # Bytes are counted: nothing but the broadcasts may come, however long they take.
+        silence = {"heartbeat_seconds": 3600, "tcp_ttl_seconds": 3600}
+        config = {"session": {"outbox_bytes": OUTBOX_BYTES, "resume_seconds": 0, **silence}}
         with Daemon(config) as daemon:
             sender = TcpClient(daemon)
             sender.hello("sender")
@@ -122,14 +125,15 @@ class StalledMemberTests(SynchronousTestCase):
 
     def test_a_stalled_member(self) -> None:
         """A member that stops reading costs its bound, is closed as SLOW_CONSUMER, and the others do not feel it."""
-        ratios = []
+        calm, disturbed = [], []
         for _ in range(PAIRS):
-            _, calm, _ = self.broadcast(stalled=False)
-            growth, disturbed, closes = self.broadcast(stalled=True)
+            calm.append(self.broadcast(stalled=False)[1])
+            growth, felt, closes = self.broadcast(stalled=True)
             self.assertEqual(closes, "1.0")
             self.assertLessEqual(growth, OUTBOX_BYTES + SPARE_BYTES)
-            ratios.append(disturbed / calm)
-            if ratios[-1] <= MAX_RATIO:
+            disturbed.append(felt)
+            if min(disturbed) <= MAX_RATIO * max(calm):
                 break
-        # A machine that does something else for a moment makes one pair worse; a node that waits makes all of them so.
-        self.assertLessEqual(min(ratios), MAX_RATIO)
+        # A machine that does something else for a moment makes some runs worse; a node that waits makes those with a
+        # stalled member worse than any other.
+        self.assertLessEqual(min(disturbed), MAX_RATIO * max(calm))

@@ -20,7 +20,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.test_direct import heard
 from tests.integration.wire_clients import connect
 
-SECONDS = 40.0
+SECONDS = 90.0
 NOBODY = "55" * 20
 
 

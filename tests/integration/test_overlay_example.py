@@ -15,7 +15,7 @@ from tests.integration.daemon import ROOT, Daemon
 
 EXAMPLE = ROOT / "docs" / "examples" / "overlay_chat.py"
 
-SECONDS = 30.0
+SECONDS = 90.0
 
 
 class Chat:

@@ -51,7 +51,7 @@ from tests.transport.test_websocket import BINARY, CLOSE, CONTINUATION, TEXT, ma
 reactor: Any = _reactor
 
 #: What others may feel of a peer that means ill, on a machine that does other things as well.
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 
 
 class End:
@@ -131,7 +131,7 @@ class AutobahnEcho(WebSocketServerProtocol):
 class OverlaySocketTestCase(TestCase):
     """A server that sends back what comes."""
 
-    timeout = 60
+    timeout = 180
 
     def setUp(self) -> None:
         """Listen."""

@@ -66,7 +66,7 @@ class Place:
         self.lost.append(why)
 
 
-async def until(is_so: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(is_so: Callable[[], object], seconds: float = 30.0) -> None:
     """Look again and again until something is so."""
     async with asyncio.timeout(seconds):
         while not is_so():  # noqa: ASYNC110
@@ -88,7 +88,7 @@ class LoopTests(SynchronousTestCase):
             raise SkipTest(missing)
 
     def run_test(
-        self, test: Callable[[WrtcMaker], Awaitable[None]], options: WrtcOptions = LOOPBACK, *, loop_time: float = 20.0
+        self, test: Callable[[WrtcMaker], Awaitable[None]], options: WrtcOptions = LOOPBACK, *, loop_time: float = 60.0
     ) -> None:
         """Run to the end."""
         complaints: list[dict[str, Any]] = []
@@ -159,7 +159,7 @@ class OneProcessTests(LoopTests):
         async def test(maker: WrtcMaker) -> None:
             first, second = await pair(maker)
             second.link.abort()
-            await until(lambda: first.lost and second.lost, 1.0)
+            await until(lambda: first.lost and second.lost, 5.0)
             self.assertEqual(second.lost, ["aborted"])
 
         self.run_test(test)
@@ -169,10 +169,11 @@ class OneProcessTests(LoopTests):
 
         async def test(maker: WrtcMaker) -> None:
             first, second = await pair(maker)
+            await until(lambda: first.link.waiting_bytes == 0)
             taken = sum(first.link.send(b"x" * MAX_WRTC_BYTES) for _ in range(8))
             self.assertEqual(taken, MAX_WAITING_BYTES // MAX_WRTC_BYTES)
             self.assertEqual(first.link.waiting_bytes, taken * MAX_WRTC_BYTES)
-            await until(lambda: len(second.frames) == taken + 1, 15.0)
+            await until(lambda: len(second.frames) == taken + 1)
             self.assertEqual({len(frame) for frame in second.frames[1:]}, {MAX_WRTC_BYTES})
             await until(lambda: first.link.waiting_bytes == 0)
             self.assertTrue(first.link.send(b"again"))
@@ -224,7 +225,7 @@ class OneProcessTests(LoopTests):
             stack = first.link._stack
             stack._sctp._remote_max_message_size = 0
             stack._sctp._data_channel_send(stack._channel, "x" * 4_000_000)
-            await until(lambda: second.lost, 15.0)
+            await until(lambda: second.lost)
             self.assertEqual(second.lost, ["it sent more than may wait"])
 
         self.run_test(test)
@@ -359,7 +360,7 @@ class TwoProcessTests(SynchronousTestCase):
         with End(own_command(initiator=True)) as first, End(own_command(initiator=False)) as second:
             connect(first, second)
             self.assertEqual(first.stop(), 0)
-            second.wait("lost", 2.0)
+            second.wait("lost", 10.0)
 
     def test_killed(self) -> None:
         """The end of a killed process is noticed after six checks without an answer."""
@@ -369,8 +370,8 @@ class TwoProcessTests(SynchronousTestCase):
             first.process.send_signal(signal.SIGKILL)
             began = time.monotonic()
             self.assertEqual(second.wait("lost")["why"], "the connection was closed or went dead")
-            # Six times 0.2 s and half a second without an answer.
-            self.assertLess(time.monotonic() - began, 8.0)
+            # Six times 0.2 s and half a second without an answer; it is half a minute without these options.
+            self.assertLess(time.monotonic() - began, 20.0)
             self.assertEqual(second.stop(), 0)
 
     def test_stalled(self) -> None:
@@ -385,4 +386,4 @@ class TwoProcessTests(SynchronousTestCase):
                 self.assertEqual(first.wait("lost")["why"], "it took nothing for 1 seconds")
             finally:
                 second.process.send_signal(signal.SIGCONT)
-            second.wait("lost", 5.0)
+            second.wait("lost")

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -29,7 +30,8 @@ from tests.integration.daemon import ROOT, Daemon
 from tests.integration.test_client import DaemonCase, next_events, reactor
 
 #: Everything is on one machine.
-OPTIONS = ClientOptions(p2p=P2POptions(allow_loopback=True, hosts=lambda: ["127.0.0.1"]))
+P2P = P2POptions(allow_loopback=True, hosts=lambda: ["127.0.0.1"])
+OPTIONS = ClientOptions(p2p=P2P)
 
 
 def when(client: Client, event_class: type[Any], **expected: object) -> Deferred[Any]:
@@ -42,7 +44,7 @@ def when(client: Client, event_class: type[Any], **expected: object) -> Deferred
 
     found: Deferred[Any] = Deferred()
     remove = client.on(event_class, note)
-    return found.addTimeout(20, reactor)
+    return found.addTimeout(60, reactor)
 
 
 class LinkTests(DaemonCase):
@@ -51,10 +53,10 @@ class LinkTests(DaemonCase):
     def setUp(self) -> None:
         self.start()
 
-    async def enter(self, *transports: str) -> tuple[list[Client], str]:
+    async def enter(self, *transports: str, options: ClientOptions = OPTIONS) -> tuple[list[Client], str]:
         """So many clients in one room, and its ID."""
         clients = [
-            await self.connect(transport, f"user{number}", options=OPTIONS)
+            await self.connect(transport, f"user{number}", options=options)
             for number, transport in enumerate(transports)
         ]
         room_id = await clients[0].create_room()
@@ -142,7 +144,9 @@ class LinkTests(DaemonCase):
 
     async def test_leave(self) -> None:
         """A link ends when its peer leaves the room; what was said before comes before."""
-        (ann, bob), room_id = await self.enter("udp", "udp")
+        # However long what is on its way takes.
+        options = ClientOptions(p2p=replace(P2P, linger_seconds=60.0))
+        (ann, bob), room_id = await self.enter("udp", "udp", options=options)
         started = [when(each, LinksStarted) for each in (ann, bob)]
         await ann.links.start(room_id)
         await gatherResults(started)
@@ -150,8 +154,12 @@ class LinkTests(DaemonCase):
         bob.links.send("user0", 2, 7, b"bye")
         await bob.links.close(room_id)
         await bob.leave_room(room_id)
+        ended = await lost
+        self.assertTrue(heard.called)
         self.assertEqual([event.payload for event in await heard], [b"bye"])
-        self.assertEqual(await lost, LinkLost(room_id, "user1", 0, "both ends have finished"))
+        # What is told by the node may be faster than the end of the link.
+        self.assertEqual((ended.room_id, ended.user_id, ended.code), (room_id, "user1", 0))
+        self.assertIn(ended.text, ("both ends have finished", "left the room"))
 
     async def test_start_again(self) -> None:
         """Starts one after the other lose nothing and double nothing."""
@@ -203,11 +211,11 @@ class AioTests(SynchronousTestCase):
                 bob.on(LinkMessageReceived, heard.put_nowait)
                 ann.on(LinksStarted, lambda _: started.set())
                 await ann.links.start(room_id)
-                await asyncio.wait_for(started.wait(), 10)
+                await asyncio.wait_for(started.wait(), 30)
                 ann.links.send("bob", 2, 7, b"hi")
                 ann.links.send_all(2, 7, b"all")
                 await ann.links.when_drained("bob")
-                events = [await asyncio.wait_for(heard.get(), 10) for _ in range(2)]
+                events = [await asyncio.wait_for(heard.get(), 30) for _ in range(2)]
                 self.assertFalse(await ann.links.relay(room_id, b"nobody else"))
                 self.assertEqual([peer.user_id for peer in ann.links.peers(room_id)], ["bob"])
                 self.assertTrue(ann.links.network.has_socket)
@@ -226,7 +234,7 @@ class PunchTests(SynchronousTestCase):
         """Run it."""
         url = f"udp+http://{daemon.places['http']}"
         command = [sys.executable, "-c", "from meshrelay.cli import main; main()", "punch", "--url", url, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
 
     def test_alone(self) -> None:
         """It tells where the node sees this machine, for people and for programs."""

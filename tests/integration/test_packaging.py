@@ -117,7 +117,7 @@ class PackagingTests(SynchronousTestCase):
         """Check that a wrong configuration ends twistd with status 1, the problems and nothing else."""
         (self.elsewhere / "wrong.toml").write_text("[session]\nreplay_bytes = -1\noutbox_byte = 3\n")
         command = [str(self.python), "-c", TWISTD, "-n", "--pidfile=", "meshrelay", "--config", "wrong.toml"]
-        result = subprocess.run(command, cwd=self.elsewhere, capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(command, cwd=self.elsewhere, capture_output=True, text=True, timeout=180, check=False)
         self.assertEqual((result.returncode, result.stdout), (1, ""))
         paths = [line.partition(":")[0] for line in result.stderr.splitlines()]
         self.assertEqual(paths, ["session.replay_bytes", "session.outbox_byte"])

@@ -18,18 +18,12 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.integration.cluster import free_port
 from tests.integration.daemon import ROOT, Daemon
 from tests.integration.wire_clients import TcpClient, WebSocketClient
 from tests.transport.self_signed import self_signed_pem
 
 HOST = "relay.example"
-
-
-def free_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 def connect_tls(port: int) -> ssl.SSLSocket:
@@ -117,13 +111,13 @@ class ProxyKit(SynchronousTestCase):
 
     def run_proxy(self, command: list[str], check: list[str]) -> None:
         """Check the files as an operator would, then run it until the end of the test."""
-        checked = subprocess.run(check, capture_output=True, text=True, timeout=20, check=False)
+        checked = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
         log = (self.folder / "log").open("wb")
         self.addCleanup(log.close)
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self.addCleanup(self.end, process)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while self.get("/health/ready")[0] != 200:
             self.assertIsNone(process.poll(), (self.folder / "log").read_text())
             self.assertLess(time.monotonic(), deadline, (self.folder / "log").read_text())
@@ -144,7 +138,7 @@ class ProxyKit(SynchronousTestCase):
         self.addCleanup(client.close)
         host, port = client.socket.getsockname()
         client.refused(0, 1, b'{"protocol": 1, "user": "ann"}')
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not re.search(rf"sign-in of {re.escape(f'{host}:{port}')} refused", self.daemon.log):
             self.assertLess(time.monotonic(), deadline, self.daemon.log)
             time.sleep(0.05)
@@ -166,7 +160,7 @@ class ProxyKit(SynchronousTestCase):
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a page through the proxy; 0 while there is none."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=_trusting())
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30, context=_trusting())
         try:
             connection.request("GET", path, headers={"Host": f"{HOST}:{self.port}"})
             answer = connection.getresponse()

@@ -8,6 +8,7 @@ import hmac
 import os
 import socket
 import ssl
+import statistics
 import struct
 import time
 from contextlib import ExitStack
@@ -22,10 +23,12 @@ from tests.integration.daemon import Daemon
 TCP = "tcp:0:interface=127.0.0.1"
 SECRET = b"correct horse"
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 
-#: What others may feel of a peer that means ill, on a machine that does other things as well.
+#: What others may feel of a peer that means ill, in most cases and in the worst: a machine that does other things as
+#: well makes a few worse; a relay that waits for such a peer makes all of them so.
 FELT_SECONDS = 1.0
+WORST_SECONDS = 10.0
 
 MIB = 1 << 20
 
@@ -161,6 +164,11 @@ class RelayTests(SynchronousTestCase):
         self.assertEqual(peer.next_message(), message)
         return time.monotonic() - started
 
+    def check_felt(self, felt: list[float]) -> None:
+        """What others have felt is what they may feel."""
+        self.assertLess(statistics.median(felt), FELT_SECONDS)
+        self.assertLess(max(felt), WORST_SECONDS)
+
 
 class DeafPeerTests(RelayTests):
     """A peer that stops reading."""
@@ -175,7 +183,7 @@ class DeafPeerTests(RelayTests):
         for _ in range(40):
             alice.socket.sendall(frame(message) * 1000)
             felt += [self.echo_seconds(alice, "alice"), self.echo_seconds(carol, "carol")]
-        self.assertLess(max(felt), FELT_SECONDS)
+        self.check_felt(felt)
         self.assertLess(self.daemon.memory_bytes() - before, 8 * MIB)
         dropped = self.daemon.metric('meshrelay_relay_dropped_total{reason="slow"}')
         self.assertGreater(dropped, 20_000)
@@ -218,7 +226,7 @@ class SubscriptionTests(RelayTests):
         self.assertLess(self.daemon.memory_bytes() - before, 64 * MIB)
         curious.socket.close()
         felt.append(self.echo_seconds(alice, "alice"))
-        self.assertLess(max(felt), FELT_SECONDS)
+        self.check_felt(felt)
         self.assertEqual(self.daemon.metric("meshrelay_relay_subscriptions"), 0)
 
 

@@ -29,13 +29,21 @@ from meshrelay.machine.reliability import Closed, MessageReceived, ReliabilityMa
 from meshrelay.testing.impairment import Impairment, LossyPath
 from meshrelay.testing.udp_proxy import UdpProxy
 from meshrelay.wire.datagram import TO_NODE, PacketCodec, PacketKind, session_key
+from tests.integration.cluster import wait_until
 from tests.integration.daemon import ROOT, Daemon
-from tests.integration.wire_clients import HEADER, PUSH, UdpClient, pack
+from tests.integration.wire_clients import ANSWER_SECONDS, HEADER, PUSH, UdpClient, pack
 
 MESSAGES = int(os.environ.get("MESHRELAY_MESSAGES", "20000"))
 
 DELAY_SECONDS, JITTER_SECONDS = 0.05, 0.02
 ROUND_TRIP_SECONDS = 2 * DELAY_SECONDS
+#: How long a move may be felt: half a second and a round trip where the machine does nothing else. Without a word of
+#: the one who has moved it would be felt until the end.
+SILENCE_SECONDS = 2.0
+
+#: So many datagrams of strangers fit into the least that a kernel keeps for a socket.
+BURST = 250
+
 NEW_GROUP = struct.pack("!BIH", 2, 60, 0)
 IDLE = 4001
 
@@ -186,7 +194,7 @@ class MachineClient(DatagramProtocol):
 class BadNetworkTests(TestCase):
     """Ann sends to bob; both are behind a bad network."""
 
-    timeout = 90
+    timeout = 180
 
     async def start(self, how: Impairment, config: dict[str, Any] | None = None) -> None:
         """Bring everybody up, in one group, with `received` for what bob hears."""
@@ -237,7 +245,7 @@ class BadNetworkTests(TestCase):
         loop = LoopingCall(some)
         return loop.start(0.01)
 
-    async def all_received(self, number: int, seconds: float) -> None:
+    async def all_received(self, number: int, seconds: float = 60.0) -> None:
         """Wait until bob has so many, and see that they are each one, once, in order."""
         deadline = self.reactor.seconds() + seconds
         while len(self.received) < number and self.reactor.seconds() < deadline:
@@ -255,7 +263,7 @@ class BadNetworkTests(TestCase):
         """Thousands of messages arrive once and in order at 5 % loss, jitter, doubles and reordering."""
         await self.start(bad_network())
         await self.stream(MESSAGES, 4000)
-        await self.all_received(MESSAGES, 30)
+        await self.all_received(MESSAGES)
         self.assertGreater(self.proxy.there.counters["lost"], 10)
         self.assertGreater(self.proxy.back.counters["duplicated"], 0)
 
@@ -263,7 +271,7 @@ class BadNetworkTests(TestCase):
         """At 5 % loss 99 of 100 messages pass both legs within four round trips of each leg."""
         await self.start(bad_network())
         await self.stream(400, 200)
-        await self.all_received(400, 10)
+        await self.all_received(400)
         taken = sorted(arrived - sent for arrived, sent in zip(self.arrived_at, self.sent_at, strict=True))
         self.assertLess(taken[int(0.99 * len(taken))], 2 * 4 * ROUND_TRIP_SECONDS)
 
@@ -271,7 +279,7 @@ class BadNetworkTests(TestCase):
         """Every fifth packet may be lost, and everything still arrives."""
         await self.start(bad_network(0.2))
         await self.stream(2000, 2000)
-        await self.all_received(2000, 30)
+        await self.all_received(2000)
 
     async def test_black_out(self) -> None:
         """Two seconds without any network cost two seconds, and nothing else."""
@@ -282,7 +290,7 @@ class BadNetworkTests(TestCase):
         await self.pause(2.0)
         self.proxy.set_black_hole(False)
         await sending
-        await self.all_received(1500, 10)
+        await self.all_received(1500)
         self.assertIsNone(self.bob.closed)
         self.assertEqual(self.daemon.metric('meshrelay_connections_total{transport="udp"}'), 2)
 
@@ -291,19 +299,21 @@ class BadNetworkTests(TestCase):
         await self.start(bad_network(), {"udp_ttl_seconds": 2.0, "heartbeat_seconds": 0.5})
         self.assertEqual(self.daemon.metric('meshrelay_connections{transport="udp"}'), 2)
         self.proxy.set_black_hole(True)
-        await self.pause(2.3)
-        self.assertEqual(self.daemon.metric('meshrelay_connections{transport="udp"}'), 0)
+        gone_by = self.reactor.seconds() + 2.0 + 5.0
+        while self.daemon.metric('meshrelay_connections{transport="udp"}'):
+            self.assertLess(self.reactor.seconds(), gone_by)
+            await self.pause(0.1)
         self.assertEqual(self.daemon.metric('meshrelay_closes_total{reason="idle",transport="udp"}'), 2)
 
     async def _move(self, how_to_move: Callable[[], Any], changes: int) -> None:
         await self.start(bad_network())
-        sending = self.stream(1000, 500)
+        sending = self.stream(2000, 500)
         await self.pause(0.7)
         moved_at = self.reactor.seconds()
         await Deferred.fromCoroutine(how_to_move())
         await sending
-        await self.all_received(1000, 10)
-        self.assertLess(self.longest_silence(moved_at, moved_at + 1.2), 0.5 + ROUND_TRIP_SECONDS)
+        await self.all_received(2000)
+        self.assertLess(self.longest_silence(moved_at, moved_at + 3.2), SILENCE_SECONDS)
         self.assertEqual(self.daemon.metric("meshrelay_address_changes_total"), changes)
         self.assertEqual(self.daemon.metric('meshrelay_connections_total{transport="udp"}'), 2)
 
@@ -373,7 +383,7 @@ class AttackTests(SynchronousTestCase):
 
     def wait_for(self, daemon: Daemon, expected: dict[str, int]) -> None:
         """Wait until that many packets were refused, by reason."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while rejected(daemon) != expected and time.monotonic() < deadline:
             time.sleep(0.02)
         self.assertEqual(rejected(daemon), expected)
@@ -401,8 +411,8 @@ class AttackTests(SynchronousTestCase):
                 struct.pack_into("!Q", forged, 18, 1000 + draw.randrange(1 << 20))
                 forged[draw.randrange(26, len(forged))] ^= 1 << draw.randrange(8)
             forgers[number % 10].sendto(forged, daemon.address("udp"))
-            if not number % 500:
-                time.sleep(0.01)
+            if not number % BURST:
+                ann.ask(0, 2, b"read")
         self.wait_for(daemon, {"replayed": 5000, "seal": 5000})
         self.assertEqual(daemon.metric("meshrelay_address_changes_total"), 0)
         self.assert_silent(forgers)
@@ -434,11 +444,11 @@ class AttackTests(SynchronousTestCase):
         old.close()
         hello = bob.seal(1, pack(0, 0, 3, 0, b"not the answer" * 4))
         bob.socket.send(hello)
-        time.sleep(0.1)
         for _ in range(100):
             ann.send_bytes(pack(1, 0, 113, 0, group + b"x" * 1000))
         ann.ask(0, 2, b"done")
-        time.sleep(0.1)
+        unproved = 'meshrelay_packets_dropped_total{reason="unproved"}'
+        wait_until(lambda: daemon.metric(unproved) > 50, what="packets that may not be sent")
         packets = []
         while True:
             try:
@@ -447,11 +457,10 @@ class AttackTests(SynchronousTestCase):
                 break
         self.assertGreater(len(packets), 0)
         self.assertLessEqual(sum(map(len, packets)), 3 * len(hello))
-        self.assertGreater(daemon.metric('meshrelay_packets_dropped_total{reason="unproved"}'), 50)
         number = struct.unpack_from("!Q", packets[0], 18)[0]
         ping = bob.aead.decrypt(struct.pack("!IQ", 1, number), packets[0][26:], packets[0][:26])
         self.assertEqual(HEADER.unpack_from(ping)[:3], (0, PUSH, 2))
-        bob.socket.settimeout(5)
+        bob.socket.settimeout(ANSWER_SECONDS)
         bob.send_bytes(pack(0, 0, 3, 0, ping[HEADER.size :]))
         bob.ask(0, 2, b"proved")
         for _ in range(20):
@@ -469,13 +478,15 @@ class AttackTests(SynchronousTestCase):
         rejected(daemon)
         memory = daemon.memory_bytes()
         content = struct.pack("!IH", 7, 64)
-        for burst in range(200):
-            for number in range(500):
+        for burst in range(100_000 // BURST):
+            for number in range(BURST):
                 # One of ten names a session that there is.
                 sid = ann.sid if number % 10 == 9 else draw.randbytes(16)
                 packet = struct.pack("!BB16sQ", SYN, 1, sid, 1000 + number) + content + draw.randbytes(16)
                 forgers[number % 10].sendto(packet, place)
-            if not burst % 5:
+            # It is answered when all that came before it was read.
+            ann.ask(0, 2, b"read")
+            if not burst % 10:
                 rejected(daemon)
         self.wait_for(daemon, {"sid": 90000, "seal": 10000})
         self.assertLessEqual(daemon.memory_bytes() - memory, 5 * 1024 * 1024)
@@ -529,7 +540,7 @@ class CommandTests(SynchronousTestCase):
         process = subprocess.Popen(
             [sys.executable, "-u", "-c", program, *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
-        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.wait, ANSWER_SECONDS)
         self.addCleanup(process.kill)
         assert process.stdout is not None
         self.addCleanup(process.stdout.close)
@@ -539,7 +550,7 @@ class CommandTests(SynchronousTestCase):
     def stop(self, process: subprocess.Popen[str]) -> str:
         """Press Ctrl-C and return what it prints."""
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=ANSWER_SECONDS)
         self.assertEqual(process.returncode, 0, output)
         return output
 
@@ -547,7 +558,7 @@ class CommandTests(SynchronousTestCase):
         """Datagrams go through late and twice, and are counted at the end."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
             target.bind(("127.0.0.1", 0))
-            target.settimeout(10)
+            target.settimeout(ANSWER_SECONDS)
             to = f"127.0.0.1:{target.getsockname()[1]}"
             process, place = self.start("--listen", "udp:0", "--to", to, "--delay", "100", "--duplicate", "100")
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

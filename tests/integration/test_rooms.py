@@ -14,14 +14,14 @@ from typing import Any
 from unittest import TestCase
 
 from meshrelay.interfaces import IMeshRelay
-from tests.integration.cluster import Node, cluster_config
+from tests.integration.cluster import Node, cluster_config, wait_until
 from tests.integration.wire_clients import BAD, OK, ReliableUdpClient, TcpClient, connect
 
 __all__ = ["setup"]
 
 CREATE, JOIN, LEAVE, BROADCAST, MEMBERS, OWNER, LOST = range(100, 107)
 
-RESUME_SECONDS = 2.0
+RESUME_SECONDS = 4.0
 
 #: In one write.
 MANY = 300
@@ -78,6 +78,10 @@ class RoomTests(TestCase):
         client = connect(node, transport, user)
         self.addCleanup(client.close)
         return client
+
+    def wait_away(self, node: Node) -> None:
+        """Wait until a node knows that one client is away."""
+        wait_until(lambda: node.metric("meshrelay_sessions_away") == 1, what="a client that is away")
 
     def members(self, client: TcpClient, room_id: bytes) -> list[str]:
         """The owner, and the members."""
@@ -208,7 +212,7 @@ class RoomTests(TestCase):
         dan.ask(1, JOIN, room_id)
         self.assertEqual(heard(ann, room_id)[:2], (JOIN, "dan"))
         dan.close()
-        time.sleep(RESUME_SECONDS / 4)
+        self.wait_away(self.nodes[2])
         ann.ask(1, BROADCAST, room_id + b"1")
         again = TcpClient(self.nodes[2])
         self.addCleanup(again.close)
@@ -274,6 +278,7 @@ class RoomTests(TestCase):
         bob.ask(1, JOIN, room_id)
         heard(ann, room_id)
         bob.close()
+        self.wait_away(self.nodes[2])
         ann.ask(1, BROADCAST, room_id + b"1")
         again = ReliableUdpClient(self.nodes[2], "bob", resume=bob.endpoint["sid"])
         self.addCleanup(again.close)

@@ -28,14 +28,14 @@ class NotifyTests(SynchronousTestCase):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.addCleanup(self.socket.close)
         self.socket.bind(self.path)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         for name, value in (("NOTIFY_SOCKET", self.path), ("WATCHDOG_USEC", "3000000")):
             self.addCleanup(os.environ.pop, name, None)
             os.environ[name] = value
 
     def next_told(self) -> str:
         """What is said next beside being alive."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (told := self.socket.recv(4096).decode()) == "WATCHDOG=1":
             self.assertLess(time.monotonic(), deadline)
         return told
@@ -51,7 +51,7 @@ class NotifyTests(SynchronousTestCase):
             self.assertEqual([self.next_told(), self.next_told()], ["RELOADING=1", "READY=1"])
             daemon.process.send_signal(signal.SIGTERM)
             self.assertEqual(self.next_told(), "STOPPING=1\nSTATUS=draining")
-            self.assertEqual(daemon.process.wait(20), 0)
+            self.assertEqual(daemon.process.wait(60), 0)
 
     def test_node(self) -> None:
         """A node tells when clients can come, that it is alive, reads its files again, and drains."""
@@ -81,7 +81,7 @@ class CertificateTests(SynchronousTestCase):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        plain = socket.create_connection(daemon.address(place), 10)
+        plain = socket.create_connection(daemon.address(place), 30)
         wrapped = context.wrap_socket(plain, server_hostname="relay.example")
         self.addCleanup(wrapped.close)
         return wrapped
@@ -97,7 +97,7 @@ class CertificateTests(SynchronousTestCase):
         assert daemon.process is not None
         count = daemon.log.count(text)
         daemon.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while daemon.log.count(text) == count:
             self.assertLess(time.monotonic(), deadline, daemon.log)
             time.sleep(0.02)

@@ -12,8 +12,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.integration.cluster import wait_until
 from tests.integration.daemon import Daemon
 from tests.integration.wire_clients import (
+    ANSWER_SECONDS,
     BAD,
     Closed,
     Frame,
@@ -53,7 +55,8 @@ class MixedGroupTests(SynchronousTestCase):
                 for client in clients.values():
                     client.send_bytes(pack(1, 1, 113, 0, group + b"%d" % number))
                 if not number % 10:
-                    time.sleep(0.01)
+                    # Datagrams are lost where nobody reads them in time, at either end.
+                    clients["udp"].ask(0, 2, b"read")
             for name, client in clients.items():
                 heard: dict[str, list[int]] = {other: [] for other in TRANSPORTS if other != name}
                 for _ in range(400):
@@ -83,6 +86,10 @@ class SessionSuite:
         self.addCleanup(client.close)
         return client
 
+    def wait_away(self: Any, daemon: Daemon) -> None:
+        """Wait until the node knows that one client is away."""
+        wait_until(lambda: daemon.metric("meshrelay_sessions_away") == 1, what="a client that is away")
+
     def test_ping(self: Any) -> None:
         """PING comes back with the same bytes; more than 64 are refused."""
         client = self.connect(self.start(), "ann")
@@ -92,8 +99,8 @@ class SessionSuite:
     def test_heartbeat(self: Any) -> None:
         """The node sends PINGs of its own, and a client that answers them is not idle."""
         ttl = "udp_ttl_seconds" if self.transport.endswith("udp") else "tcp_ttl_seconds"
-        client = self.connect(self.start(session={"heartbeat_seconds": 0.3, ttl: 1.0}), "ann")
-        for _ in range(5):
+        client = self.connect(self.start(session={"heartbeat_seconds": 0.25, ttl: 1.5}), "ann")
+        for _ in range(8):
             frame = client.receive()
             self.assertEqual((frame.ver, frame.status, frame.cmd, frame.request_id), (0, 255, 2, 0))
             client.send_bytes(pack(0, 0, 3, 0, frame.payload))
@@ -102,7 +109,7 @@ class SessionSuite:
     def test_idle(self: Any) -> None:
         """A client that says nothing for its ttl is told IDLE and closed."""
         ttl = "udp_ttl_seconds" if self.transport.endswith("udp") else "tcp_ttl_seconds"
-        client = self.connect(self.start(session={ttl: 0.5}), "ann")
+        client = self.connect(self.start(session={ttl: 1.0}), "ann")
         self.assertEqual(client.goodbye()[0], IDLE)
 
     def test_replaced(self: Any) -> None:
@@ -119,7 +126,8 @@ class SessionSuite:
         client, other = self.connect(daemon, "ann"), self.connect(daemon, "bob")
         group = client.ask(1, 110, NEW_GROUP)
         client.send_bytes(pack(0, 0, 4, 0))
-        time.sleep(0.1)
+        name = "udp" if self.transport.endswith("udp") else self.transport
+        wait_until(lambda: daemon.metric(f'meshrelay_sessions{{transport="{name}"}}') == 1, what="the end of a session")
         self.assertEqual(other.refused(1, 111, group), 21)
 
     def test_unknown_bits_in_status(self: Any) -> None:
@@ -162,9 +170,10 @@ class SessionSuite:
 
     def test_rate_limit(self: Any) -> None:
         """Twice the rate at once is taken, more is refused with code 4, and who does not stop is closed."""
-        client = self.connect(self.start(session={"commands_per_second": 5}), "ann")
+        client = self.connect(self.start(session={"commands_per_second": 1}), "ann")
         codes = [frame for frame in (client.answer(client.send(1, 115)) for _ in range(20)) if frame.status == BAD]
-        self.assertGreaterEqual(len(codes), 9)
+        # One or two are taken at once, and one for each second that the others take.
+        self.assertTrue(9 <= len(codes) <= 19, len(codes))
         self.assertEqual({struct.unpack_from("!H", frame.payload)[0] for frame in codes}, {4})
         with contextlib.suppress(Closed, ConnectionError):
             for _ in range(300):
@@ -264,7 +273,7 @@ class StreamSuite(SessionSuite):
         group = ann.ask(1, 110, NEW_GROUP)
         bob.ask(1, 111, group)
         ann.close()
-        time.sleep(0.2)
+        self.wait_away(daemon)
         bob.ask(1, 113, group + b"while away")
         again = self.open(daemon)
         welcome = again.hello("ann", resume=sid)
@@ -284,7 +293,7 @@ class StreamSuite(SessionSuite):
         received = [ann.push().payload[-1:] for _ in range(4)]
         ann.send_bytes(pack(0, 0, 5, 0, struct.pack("!I", 2)))
         ann.close()
-        time.sleep(0.2)
+        self.wait_away(daemon)
         bob.ask(1, 113, group + b"A")
         again = self.open(daemon)
         welcome = again.hello("ann", resume=sid, acks=True, received=4)
@@ -302,7 +311,7 @@ class StreamSuite(SessionSuite):
         group = ann.ask(1, 110, NEW_GROUP)
         bob.ask(1, 111, group)
         ann.close()
-        time.sleep(0.2)
+        self.wait_away(daemon)
         for _ in range(5):
             bob.ask(1, 113, group + b"x" * 800)
         again = self.open(daemon)
@@ -459,12 +468,12 @@ class UdpSessionTests(SessionSuite, SynchronousTestCase):
         client.socket.close()
         client.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         client.socket.connect(daemon.address("udp"))
-        client.socket.settimeout(5)
+        client.socket.settimeout(ANSWER_SECONDS)
         self.assertEqual(client.ask(0, 2, b"moved"), b"moved")
 
     def test_resume(self) -> None:
         """A session is resumed by the endpoint call: same sid, same memberships, what was sent meanwhile."""
-        daemon = self.start(session={"udp_ttl_seconds": 0.5})
+        daemon = self.start(session={"udp_ttl_seconds": 1.5})
         ann, bob = self.connect(daemon, "ann"), connect(daemon, "tcp", "bob")
         self.addCleanup(bob.close)
         assert isinstance(ann, UdpClient)
@@ -512,7 +521,7 @@ class ReliableUdpSessionTests(SessionSuite, SynchronousTestCase):
 
     def test_resume_replays_what_was_not_acknowledged(self) -> None:
         """What a lost client had not acknowledged, and what came meanwhile, comes after the resume, in order."""
-        daemon = self.start(session={"udp_ttl_seconds": 1.0})
+        daemon = self.start(session={"udp_ttl_seconds": 2.0})
         ann, bob = self.connect(daemon, "ann"), connect(daemon, "tcp", "bob")
         self.addCleanup(bob.close)
         assert isinstance(ann, ReliableUdpClient)
@@ -523,7 +532,7 @@ class ReliableUdpSessionTests(SessionSuite, SynchronousTestCase):
         ann.socket.close()
         for number in range(1, 4):
             bob.ask(1, 113, group + b"%d" % number)
-        time.sleep(1.5)
+        self.wait_away(daemon)
         bob.ask(1, 113, group + b"4")
         again = ReliableUdpClient(daemon, "ann", resume=ann.sid.hex())
         self.addCleanup(again.close)

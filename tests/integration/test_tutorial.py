@@ -25,7 +25,7 @@ from tests.integration.nat_lab import Namespace, missing
 
 PAGES = ("README.rst", "docs/tutorial.rst", "docs/tutorial-lobby.rst", "docs/tutorial-whiteboard.rst")
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 #: Needs the network and minutes; other tests build and install packages.
 INSTALL = "python3 -m venv relay && relay/bin/pip install . && "

@@ -18,13 +18,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.errors import ConfigError
 from meshrelay.transport.shared_port import hold_port
+from tests.integration.cluster import free_port
 from tests.integration.daemon import Daemon, run_until_exit
 from tests.integration.members import create_group
 from tests.integration.wire_clients import TcpClient, UdpClient, WebSocketClient
 
 OFF = 'tcp = ""\nudp = ""\nwebsocket = ""\nhttp = ""\n'
 
-SECONDS = 15.0
+SECONDS = 60.0
 
 PING, JOIN, BROADCAST, LIST = 2, 111, 113, 115
 
@@ -263,7 +264,8 @@ class StopTests(WorkersKit):
             started = time.monotonic()
             daemon.process.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.process.wait(SECONDS), 0)
-            self.assertLess(time.monotonic() - started, 3)
+            # The client would be waited for for five.
+            self.assertLess(time.monotonic() - started, 4.5)
             client.close()
 
     def test_supervisor_killed(self) -> None:
@@ -327,9 +329,7 @@ class UdpTests(WorkersKit):
 
     def test_own_ports(self) -> None:
         """Each worker has the configured port plus its number."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         place = f"udp:{port}:interface=127.0.0.1"
         with Daemon({"node": {"id": "sup", "workers": 2}, "listen": {"udp": place}}) as daemon:
             self.assertEqual(daemon.address("udp")[1], port)
@@ -437,7 +437,9 @@ class LinkedTests(WorkersKit):
 
     def test_restart(self) -> None:
         """The process that follows a killed one is soon linked under the same ID and serves the old groups."""
+        before = time.monotonic()
         with self.daemon() as daemon:
+            start_seconds = time.monotonic() - before
             _, bob, group, welcome = self.pair(daemon)
             self.kill_worker_of(daemon, "sup-w0")
             self.wait_until(lambda: " ended by SIGKILL" in daemon.log, daemon)
@@ -450,8 +452,8 @@ class LinkedTests(WorkersKit):
                 return told["sup-w0"]["state"] == "ready" and links.get("sup-w0") == "up"
 
             self.wait_until(is_back, daemon)
-            # The lease of the dead one would last for ten.
-            self.assertLess(time.monotonic() - started, 8)
+            # The lease of the dead one would last for ten; on a busy machine a start takes longer.
+            self.assertLess(time.monotonic() - started, 5 + 2 * start_seconds)
             self.assertEqual(daemon.get("/cluster")[1]["directory"]["counts"]["nodes"], 3)
             self.assertNotIn("in use", daemon.log)
             carl, _ = self.client_on(daemon, "sup-w0", "carl")

@@ -19,8 +19,8 @@ __all__ = ["End", "Speaker", "connect", "own_command"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
-EVENT_SECONDS = 10.0
-STOP_SECONDS = 10.0
+EVENT_SECONDS = 30.0
+STOP_SECONDS = 30.0
 
 
 def own_command(**options: Any) -> list[str]:
@@ -80,6 +80,7 @@ class End:
             if "signal" in said:
                 with self._changed:
                     self.signals.append(said["signal"])
+                    self._changed.notify_all()
                     carry = self.on_signal
                 if carry is not None:
                     carry(said["signal"])
@@ -100,14 +101,19 @@ class End:
         for signal in waiting:
             carry(signal)
 
+    def wait_for_signals(self, are_enough: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Wait until it has said what `are_enough` looks for among all its signals."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: are_enough(self.signals), EVENT_SECONDS), (self.signals, self.errors)
+
     def order(self, **order: Any) -> None:
         """Tell it what to do."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            # It is gone, as a test wanted.
+        except (BrokenPipeError, ValueError):
+            # It is gone, as a test wanted, or was closed while the other end still had something to say.
             return
 
     def wait(self, name: str, seconds: float = EVENT_SECONDS) -> dict[str, Any]:

@@ -106,6 +106,8 @@ def main() -> None:
     """Run until the input ends."""
     options = json.loads(sys.argv[1])
     loop = asyncio.SelectorEventLoop()
+    # It would be complained of on standard error, where nothing is expected, and is no fault of the program.
+    loop.slow_callback_duration = 60.0
     asyncioreactor.install(loop)
     from twisted.internet import reactor
 

@@ -24,6 +24,9 @@ __all__ = ["Closed", "Frame", "ReliableUdpClient", "TcpClient", "UdpClient", "We
 HEADER = struct.Struct("!BBHII")
 OK, BAD, ERROR, PUSH = 1, 4, 5, 255
 
+#: Longest wait for what a node must send.
+ANSWER_SECONDS = 30.0
+
 
 class Frame(NamedTuple):
     """One frame as it came."""
@@ -47,7 +50,7 @@ def pack(ver: int, status: int, cmd: int, request_id: int, payload: bytes = b"")
 class TcpClient:
     """Frames over one stream."""
 
-    def __init__(self, daemon: Daemon, timeout: float = 10.0) -> None:
+    def __init__(self, daemon: Daemon, timeout: float = ANSWER_SECONDS) -> None:
         self._received = b""
         self._last_id = 0
         #: Pushes that came while an answer was waited for.
@@ -215,9 +218,11 @@ class WebSocketClient(TcpClient):
 class UdpClient(TcpClient):
     """Frames in DATA packets; signed in by the endpoint call."""
 
-    def __init__(self, daemon: Daemon, user: str, resume: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, daemon: Daemon, user: str, resume: str = "", timeout: float = ANSWER_SECONDS) -> None:
         query = f"?resume={resume}" if resume else ""
-        with urllib.request.urlopen(daemon.url(f"/endpoint/type/UDP/user/{user}{query}"), timeout=10) as answer:
+        with urllib.request.urlopen(
+            daemon.url(f"/endpoint/type/UDP/user/{user}{query}"), timeout=ANSWER_SECONDS
+        ) as answer:
             self.endpoint = json.load(answer)
         self.sid = bytes.fromhex(self.endpoint["sid"])
         secret = b"".join(
@@ -260,7 +265,7 @@ class UdpClient(TcpClient):
 class ReliableUdpClient(UdpClient):
     """Frames in DAT packets: the simplest sender and receiver that the protocol allows, one message at a time."""
 
-    def __init__(self, daemon: Daemon, user: str, resume: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, daemon: Daemon, user: str, resume: str = "", timeout: float = ANSWER_SECONDS) -> None:
         super().__init__(daemon, user, resume, timeout)
         self.next_sequence = 0xFFFFFFFE
         self.first_sequence = self.next_sequence
