@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
+from inspect import iscoroutine
+from traceback import extract_tb
+from typing import Protocol
 
 from twisted.plugin import getPlugins
 
 from meshrelay.background import Alarms
+from meshrelay.components.hooks import Command
 from meshrelay.config.files import read_secret, short_secret_warning
-from meshrelay.config.listening import parse_stream_place, parse_udp_place
+from meshrelay.config.listening import is_all_addresses, parse_stream_place, parse_udp_place
 from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import ConfigError, ConfigProblem
 from meshrelay.fanout.turn import Turn
 from meshrelay.http.admin import AdminAccess
 from meshrelay.http.admin_keys import WrongKeys
+from meshrelay.http.console import Place
 from meshrelay.interfaces import IMeshRelay, IMeshRelayApp
+from meshrelay.machine.packets import MAX_FRAGMENT_BYTES
 from meshrelay.machine.reliability import ReliabilityOptions
 from meshrelay.open_files import raise_open_files_limit
 from meshrelay.session.auth import (
@@ -29,6 +35,8 @@ from meshrelay.session.auth import (
     TokenRules,
 )
 from meshrelay.session.rules import ConnectionRules
+from meshrelay.transport.listen import ListeningPlaces
+from meshrelay.transport.stream_link import shown_address
 from meshrelay.transport.udp_link import UdpParts
 from meshrelay.transport.websocket import WebSocketRules
 from meshrelay.wire.frame import HEADER_BYTES
@@ -36,8 +44,10 @@ from meshrelay.wire.overlay_bridge import PEER_PREFIX
 
 __all__ = [
     "admin_access",
+    "advertised_places",
     "application_setups",
     "connection_rules",
+    "expose_commands",
     "listen_as",
     "make_authenticator",
     "new_sid",
@@ -91,7 +101,8 @@ def websocket_rules(config: Config) -> WebSocketRules:
 def udp_parts(session: SessionConfig, turn: Turn, alarms: Alarms, pacer: Alarms, counters: NodeCounters) -> UdpParts:
     """Return what UDP sessions are made of."""
     reliability = ReliabilityOptions(
-        max_message_bytes=session.max_payload_bytes + HEADER_BYTES,
+        # The node's own words, such as the answer to a sign-in, must fit however small max_payload_bytes is.
+        max_message_bytes=max(session.max_payload_bytes + HEADER_BYTES, MAX_FRAGMENT_BYTES),
         send_buffer_bytes=session.outbox_bytes,
         receive_window_packets=session.receive_window_packets,
         rto_floor_seconds=session.retransmit_floor_seconds,
@@ -120,6 +131,23 @@ def admin_access(config: Config, wrong_keys: WrongKeys | None = None) -> AdminAc
     return AdminAccess(key, not config.listen.http.lower().startswith("haproxy"), wrong_keys)
 
 
+def advertised_places(places: ListeningPlaces, place: Place, own_host: str) -> dict[str, str]:
+    """Return where clients connect, as the endpoint API of another node tells them: kind of place -> host:port.
+
+    :param place: see `meshrelay.http.endpoint.Endpoints.place`.
+    :param own_host: where a port that is open on all addresses is found.
+    """
+    kinds = {"tcp": "TCP", "udp": "UDP", "websocket": "WS"}
+    told = {}
+    for kind, server_type in kinds.items():
+        host = getattr(places.host(kind), "host", "")
+        own = place(server_type, own_host if is_all_addresses(host) else host)
+        if own is not None:
+            told_type, shown_host, port = own
+            told["wss" if told_type == "WSS" else kind] = shown_address(shown_host, port)
+    return told
+
+
 def new_sid() -> str:
     """Return 32 random hex digits."""
     return secrets.token_hex(16)
@@ -134,12 +162,64 @@ def application_setups(module_name: str) -> Iterable[Callable[[IMeshRelay], obje
     if module_name:
         try:
             module = import_module(module_name)
-        except ImportError as error:
-            raise ConfigError([ConfigProblem("app.module", f"cannot import {module_name}: {error}")]) from error
+        except Exception as error:  # whatever the module does when it is imported: a typo is a SyntaxError
+            raise _application_error(f"cannot import {module_name}: {error}", error) from error
         if not callable(getattr(module, "setup", None)):
             raise ConfigError([ConfigProblem("app.module", f"{module_name} has no setup(relay)")])
-        setups.append(module.setup)
+        setups.append(_named_setup(module_name, module.setup))
     return setups
+
+
+def _named_setup(module_name: str, setup: Callable[[IMeshRelay], object]) -> Callable[[IMeshRelay], object]:
+    """Return what calls `setup`, and turns what it raises into a problem of the key that names it."""
+
+    def call(relay: IMeshRelay) -> object:
+        try:
+            result = setup(relay)
+        except ConfigError:
+            raise
+        except Exception as error:  # the operator's code
+            problem = f"setup of {module_name} raised {type(error).__name__}: {error}"
+            raise _application_error(problem, error) from error
+        if iscoroutine(result):
+            # Nothing can be waited for before the node listens; left alone it would just never run.
+            result.close()
+            raise ConfigError([ConfigProblem("app.module", f"setup of {module_name} must not be a coroutine function")])
+        return result
+
+    return call
+
+
+def _application_error(problem: str, error: Exception) -> ConfigError:
+    """Say where in the operator's code it was, in place of a traceback: innermost last, at most five lines of it."""
+    machinery = ("<frozen importlib", import_module.__code__.co_filename)
+    frames = [frame for frame in extract_tb(error.__traceback__)[1:] if not frame.filename.startswith(machinery)]
+    places = [f"{frame.filename}:{frame.lineno}" for frame in frames[-5:]]
+    where = f" (at {', '.join(places)})" if places else ""
+    return ConfigError([ConfigProblem("app.module", problem + where)])
+
+
+class Exposable(Protocol):
+    """A component with commands that clients may use or not."""
+
+    def command_table(self) -> Mapping[tuple[int, int], Command]:
+        """Empty unless the commands are exposed."""
+
+    def expose_commands(self) -> None:
+        """Expose them; once."""
+
+
+def expose_commands(
+    exposed: Iterable[tuple[Exposable, bool]], register: Callable[[Mapping[tuple[int, int], Command]], None]
+) -> None:
+    """Let clients use the built-in commands, now that the application was set up.
+
+    :param exposed: with each, whether the configuration says so; an application may have exposed them itself.
+    """
+    for component, is_exposed in exposed:
+        if is_exposed and not component.command_table():
+            component.expose_commands()
+        register(component.command_table())
 
 
 def listen_as(key: str, listen: Callable[[], None]) -> None:

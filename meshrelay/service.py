@@ -29,7 +29,7 @@ from meshrelay.components.link_parts import LinkRules, LinkSurroundings
 from meshrelay.components.links import PeerLinks
 from meshrelay.components.room_home import RoomRules
 from meshrelay.components.rooms import Rooms, RoomSurroundings
-from meshrelay.config.listening import is_all_addresses, parse_stream_place
+from meshrelay.config.listening import parse_stream_place
 from meshrelay.config.schema import Config, SessionConfig
 from meshrelay.console_parts import ConsoleNode
 from meshrelay.counters import NodeCounters
@@ -43,6 +43,7 @@ from meshrelay.http.admin_keys import WrongKeys
 from meshrelay.http.admin_links import LinkPages
 from meshrelay.http.admin_local import LocalParts
 from meshrelay.http.cluster import ClusterStatus, DirectoryView
+from meshrelay.http.console import Console
 from meshrelay.http.console_state import StateSources
 from meshrelay.http.health import DirectoryProbe, NodePhase
 from meshrelay.http.lag import LagMeter
@@ -56,8 +57,10 @@ from meshrelay.mesh.nodes import Nodes
 from meshrelay.mesh.registration import Registration
 from meshrelay.node_parts import (
     admin_access,
+    advertised_places,
     application_setups,
     connection_rules,
+    expose_commands,
     make_authenticator,
     new_sid,
     node_id_of,
@@ -76,7 +79,7 @@ from meshrelay.session.registry import RegistryLimits, SessionRegistry
 from meshrelay.session.roaming import Memberships, Roaming, RoomMemberships
 from meshrelay.session.rules import ConnectionRules
 from meshrelay.transport.listen import ListeningPlaces
-from meshrelay.transport.stream_link import StreamParts, shown_address
+from meshrelay.transport.stream_link import StreamParts
 from meshrelay.transport.tcp import TcpFactory
 from meshrelay.transport.udp import UdpCredentials, UdpListener
 from meshrelay.transport.websocket import NodeWebSocketFactory
@@ -103,11 +106,14 @@ def make_service(config: Config, reactor: Any) -> MultiService:
 
 
 class Node(Service):
-    """One node: everything built in `__init__`, opened by `startService`, drained by `stopService`."""
+    """One node: everything built in `__init__`, opened by `startService`, drained by `stopService`.
+
+    :param ticket_key: see `meshrelay.http.console_tickets.Tickets`.
+    """
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: Any) -> None:
+    def __init__(self, config: Config, reactor: Any, ticket_key: bytes | None = None) -> None:
         self.config = config
         self.node_id = node_id_of(config)
         self._reactor = reactor
@@ -123,7 +129,7 @@ class Node(Service):
             self._registry_limits(config.session, rules), self._alarms, new_sid, self.counters
         )
         self._dispatcher = Dispatcher(reactor, config.session.hook_timeout_seconds, self.counters)
-        self.console = ConsoleNode(config.http, reactor)
+        self.console = ConsoleNode(config.http, reactor, ticket_key)
         self.authenticator = self.console.guard(make_authenticator(config))
         self.reception = Reception(
             self.node_id, rules, self.authenticator, self.registry, self._dispatcher, self._alarms, self.counters
@@ -211,7 +217,7 @@ class Node(Service):
     def _face(self) -> NodeFace:
         """What the cluster asks this node; asked only once it is built."""
         return NodeFace(
-            places=self._advertised_places,
+            places=lambda: advertised_places(self.places, self.place, self.cluster.host),
             load=self._load,
             users=lambda: self.roaming.records() if self.roaming is not None else (),
             groups=lambda: self.groups.held(),  # noqa: PLW0108  (made after this)
@@ -221,19 +227,6 @@ class Node(Service):
 
     def _load(self) -> float:
         return len(self.reception.connections) / self.reception.rules.max_connections
-
-    def _advertised_places(self) -> dict[str, str]:
-        """Where clients connect, as the endpoint API of another node tells them."""
-        kinds = {"tcp": "TCP", "udp": "UDP", "websocket": "WS"}
-        places = {}
-        for kind, server_type in kinds.items():
-            address = self.places.host(kind)
-            host = getattr(address, "host", "")
-            own = self.place(server_type, self.cluster.host if is_all_addresses(host) else host)
-            if own is not None:
-                told_type, shown_host, port = own
-                places["wss" if told_type == "WSS" else kind] = shown_address(shown_host, port)
-        return places
 
     def _make_groups(self, config: Config, registration: Registration | None) -> Groups:
         cluster = self.cluster
@@ -260,15 +253,13 @@ class Node(Service):
         super().startService()  # type: ignore[no-untyped-call]
         try:
             self._set_up_application()
-            for component, is_exposed in (
+            exposed = (
                 (self.groups, self.config.group.expose_commands),
                 (self.rooms, self.config.room.expose_commands),
                 (self.links, self.config.link.expose_commands),
                 (self.direct, self.config.dm.expose_commands),
-            ):
-                if is_exposed:
-                    component.expose_commands()
-                    self._dispatcher.register(component.command_table())
+            )
+            expose_commands(exposed, self._dispatcher.register)
             self._listen()
         except ConfigError as error:
             # By now sys.stderr is the log; whoever started the node reads the real one.
@@ -350,8 +341,11 @@ class Node(Service):
             metrics_page=self._metrics_of_all(),
             relay=self.relay.health(),
             overlay=overlay,
-            console=self.console.open(shown, self.place, self._dispatcher),
+            console=self._open_console(shown),
         )
+
+    def _open_console(self, sources: StateSources) -> Console | None:
+        return self.console.open(sources, self.place, self._dispatcher)
 
     def _make_api(self) -> AdminApi:
         nodes, reactor = self.cluster.nodes, self._reactor
@@ -423,15 +417,18 @@ class Node(Service):
     def reload(self, config: Config) -> None:
         """Apply what of `config` can change while the node runs: keys, and limits of connections made from now on.
 
-        :raises ConfigError: a key cannot be read; nothing was changed.
+        Certificates are read again from where they were.
+
+        :raises ConfigError: a key or a certificate cannot be read; nothing was changed.
         """
         # Whose the IDs of peers are needs a restart.
         users = make_authenticator(msgspec.structs.replace(config, overlay=self.config.overlay))
         authenticator = self.console.guard(users)
         rules = connection_rules(config.session)
-        certificates = self.places.read_certificates()
+        certificates, relay = self.places.read_certificates(), self.relay.read_certificates()
         self.cluster.use(self.cluster.read_again(config))
         self.places.use_certificates(certificates)
+        self.relay.use_certificates(relay)
         same_mode = config.auth.mode == self.config.auth.mode
         if not same_mode or config.session.max_payload_bytes != self.config.session.max_payload_bytes:
             self._log.warn("reload: auth.mode and session.max_payload_bytes need a restart")

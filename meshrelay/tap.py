@@ -6,6 +6,7 @@ Twisted finds `Options` and `makeService` by name (`twisted.application.service.
 from __future__ import annotations
 
 import os
+import sys
 from typing import ClassVar
 
 from twisted.application.service import IService
@@ -65,7 +66,17 @@ def makeService(options: Options) -> IService:
     except ConfigError as error:
         # SystemExit with a text prints it and ends with 1; a UsageError would print the usage as well.
         raise SystemExit(str(error)) from None
+    if config.app.module:
+        _import_from_here()
     handle_signals(reactor, service, read, manager)
     # Here and not in the node: it is about the whole process. By then the ports are open.
     reactor.callWhenRunning(freeze_start)
     return service
+
+
+def _import_from_here() -> None:
+    """Let the application be in the directory in which the node is started, as ``python -m`` would."""
+    here = os.getcwd()
+    if here not in sys.path:
+        # Last: nothing that lies about there takes the place of what is installed.
+        sys.path.append(here)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshrelay.background import Alarms
 from meshrelay.config.schema import (
     AuthConfig,
     Config,
@@ -15,7 +19,11 @@ from meshrelay.config.schema import (
     OverlayConfig,
     SessionConfig,
 )
+from meshrelay.counters import NodeCounters
 from meshrelay.errors import ConfigError, ConfigProblem, MalformedPayload
+from meshrelay.fanout.turn import Turn
+from meshrelay.interfaces import IMeshRelay
+from meshrelay.machine.packets import MAX_FRAGMENT_BYTES
 from meshrelay.node_parts import (
     admin_access,
     application_setups,
@@ -24,6 +32,7 @@ from meshrelay.node_parts import (
     make_authenticator,
     new_sid,
     node_id_of,
+    udp_parts,
     warnings_of,
     websocket_rules,
 )
@@ -97,6 +106,13 @@ class PartTests(SynchronousTestCase):
         rules = websocket_rules(Config(session=SessionConfig(hello_timeout_seconds=1.5)))
         self.assertIn(1.5, rules)
 
+    def test_small_payloads(self) -> None:
+        """What the node itself says to a UDP client fits, however small messages of users must be."""
+        clock = Clock()
+        alarms = Alarms(clock)
+        parts = udp_parts(SessionConfig(max_payload_bytes=64), Turn(clock), alarms, alarms, NodeCounters())
+        self.assertEqual(parts.reliability.max_message_bytes, MAX_FRAGMENT_BYTES)
+
     def test_admin(self) -> None:
         """A key that cannot be read is told; behind a proxy addresses are not trusted."""
         path = self.mktemp()
@@ -108,3 +124,28 @@ class PartTests(SynchronousTestCase):
         for name in ("no.such.module", "json"):
             error = self.assertRaises(ConfigError, application_setups, name)
             self.assertEqual([problem.path for problem in error.problems], ["app.module"])
+
+    def test_broken_module(self) -> None:
+        """A module with a typo is told with its place, not as a traceback."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        (directory / "app_with_typo.py").write_text("def setup(relay:\n")
+        (directory / "app_with_fault.py").write_text("\n1 / 0\n")
+        self.patch(sys, "path", [str(directory), *sys.path])
+        for name, place in (("app_with_typo", "app_with_typo.py, line 1"), ("app_with_fault", "app_with_fault.py:2")):
+            error = self.assertRaises(ConfigError, application_setups, name)
+            self.assertIn(f"app.module: cannot import {name}", str(error))
+            self.assertIn(place, str(error))
+
+    def test_coroutine(self) -> None:
+        """A setup that would have to be waited for is refused, since nobody waits for it."""
+
+        async def setup(relay: IMeshRelay) -> None:
+            raise AssertionError("never run")
+
+        module = ModuleType("app_that_waits")
+        vars(module)["setup"] = setup
+        self.patch(sys, "modules", {**sys.modules, module.__name__: module})
+        *_, call = application_setups(module.__name__)
+        error = self.assertRaises(ConfigError, call, None)
+        self.assertIn("must not be a coroutine function", str(error))

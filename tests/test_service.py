@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ from meshrelay.config.schema import (
     GroupConfig,
     ListenConfig,
     NodeConfig,
+    RelayConfig,
     SessionConfig,
     StaticGroup,
 )
@@ -40,6 +42,7 @@ from meshrelay.wire.commands import Command, CoreCommand, NewGroup, decode_error
 from meshrelay.wire.frame import Frame
 from meshrelay.wire.hello import Hello, encode_hello
 from tests.transport.port_reactor import PortReactor
+from tests.transport.quic_kit import write_certificate
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -264,13 +267,14 @@ class ApplicationTests(NodeKit):
         self.assertEqual(text, "app.module: operators_app has no setup(relay)\n")
 
     def test_setup_fails(self) -> None:
-        """What setup raises keeps the node from starting."""
+        """What setup raises keeps the node from starting, and is told with its place under the key."""
 
         def setup(relay: IMeshRelay) -> None:
-            raise ZeroDivisionError
+            raise ZeroDivisionError("nothing to share")
 
-        self.make(self.install("operators_app", setup=setup))
-        self.assertRaises(ZeroDivisionError, self.top.startService)
+        text = self.refused(self.install("operators_app", setup=setup))
+        self.assertIn("app.module: setup of operators_app raised ZeroDivisionError: nothing to share (at ", text)
+        self.assertIn("test_service.py:", text)
         self.assertEqual(self.reactor.opened, [])
 
     def test_hooks_are_in_time(self) -> None:
@@ -390,6 +394,23 @@ class ReloadTests(NodeKit):
         self.assertFalse(link.is_closed)
         late = self.sign_in(node, "bob")
         self.assertTrue(late.is_aborted)
+
+    def test_certificate_of_quic(self) -> None:
+        """A renewed certificate of the relay is read again; one that is of no use changes nothing at all."""
+        certificate, key = write_certificate(Path(self.mktemp()))
+        place = "udp:0:interface=127.0.0.1"
+        relay = RelayConfig(quic=place, certificate_file=certificate, key_file=key)
+        node = self.start(Config(relay=relay))
+        health = node.relay.health()
+        assert health is not None
+        end = datetime(2099, 1, 1, tzinfo=UTC)
+        write_certificate(Path(certificate).parent, end)
+        node.reload(Config(relay=relay))
+        self.assertEqual(health.certificate_ends_at(), end.timestamp())
+        Path(key).write_bytes(b"nothing")
+        changed = Config(relay=relay, session=SessionConfig(heartbeat_seconds=1.0))
+        self.assertRaises(ConfigError, node.reload, changed)
+        self.assertNotEqual(node.reception.rules.heartbeat_seconds, 1.0)
 
     def test_needs_a_restart(self) -> None:
         """What a running node cannot change stays as it is, and the log says so."""

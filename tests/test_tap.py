@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,17 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertTrue(IService.providedBy(service))
         self.assertFalse(service.running)
 
+    def test_application_here(self) -> None:
+        """An application is found in the directory in which the node is started, behind all that is installed."""
+        elsewhere = [entry for entry in sys.path if entry != os.getcwd()]
+        self.patch(sys, "path", elsewhere.copy())
+        tap.makeService(options())
+        self.assertEqual(sys.path, elsewhere)
+        os.environ["MESHRELAY_APP__MODULE"] = "mygame.app"
+        for _ in range(2):
+            tap.makeService(options())
+            self.assertEqual(sys.path, [*elsewhere, os.getcwd()])
+
     def test_garbage(self) -> None:
         """When the ports are open, what the start made is left to the collector no more."""
         tap.makeService(options())
@@ -79,7 +91,14 @@ class MakeServiceTests(SynchronousTestCase):
         """Who is started by a supervisor reads its plan, and what it starts itself is no worker."""
         directory = Path(self.mktemp())
         directory.mkdir()
-        plan = WorkerPlan(index=4, supervisor_id="s", directory=str(directory), shared_ports={}, config=Config())
+        plan = WorkerPlan(
+            index=4,
+            supervisor_id="s",
+            directory=str(directory),
+            shared_ports={},
+            config=Config(),
+            ticket_key=bytes(32),
+        )
         write_plan(plan)
         os.environ[PLAN_VARIABLE] = str(plan.path)
         service: Any = tap.makeService(options("--config", "nowhere.toml"))

@@ -1,6 +1,7 @@
 """What the application is asked and told about groups: messages for lost and returned members, and ticks.
 
-A callback that raises is logged and costs nobody anything; one that takes its time is awaited beside the flow.
+Members are told of losses and returns also where no application makes a message for them, unless they are many. A
+callback that raises is logged and costs nobody anything; one that takes its time is awaited beside the flow.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from meshrelay.model import MAX_USER_ID_BYTES
 from meshrelay.wire.commands import BUILT_IN_VER, Command, encode_pushed_message, pushed_message_overhead
 from meshrelay.wire.frame import encode_push
 
-__all__ = ["TICK_CHECK_SECONDS", "GroupCallbacks", "Tell", "longest_message_of_callbacks"]
+__all__ = ["MAX_MEMBERS_TOLD", "TICK_CHECK_SECONDS", "GroupCallbacks", "Tell", "longest_message_of_callbacks"]
 
 #: Ticks are looked at this often (seed 001, SetOnTickByID).
 TICK_CHECK_SECONDS = 2.0
 
+
+#: A group with more members than this is told of losses and returns only if the application makes a message for them:
+#: when n members are lost at once, those who stay are pushed n frames each.
+MAX_MEMBERS_TOLD = 256
 
 #: Pushes a frame to members of a group.
 Tell = Callable[[LiveGroup, bytes], object]
@@ -108,13 +113,16 @@ class GroupCallbacks:
         self._tell_one(self._make_rejoin, Command.GROUP_BACK, group, _Subject(user_id, sid, tell=tell))
 
     def _tell(self, make: MessageMaker | None, cmd: Command, session: ISession, groups: Iterable[LiveGroup]) -> None:
-        if make is not None:
-            subject = _Subject(session.user.user_id, session.user.sid, session)
-            for group in groups:
-                self._tell_one(make, cmd, group, subject)
+        subject = _Subject(session.user.user_id, session.user.sid, session)
+        for group in groups:
+            self._tell_one(make, cmd, group, subject)
 
     def _tell_one(self, make: MessageMaker | None, cmd: Command, group: LiveGroup, subject: _Subject) -> None:
         if make is None:
+            # An application that makes one of the messages has both in its hands.
+            is_ours = self._make_discard is None and self._make_rejoin is None
+            if is_ours and _member_count(group) <= MAX_MEMBERS_TOLD:
+                self._send(cmd, group, subject, b"")
             return
         try:
             message = make(group.id, subject.user_id, subject.sid)
@@ -140,6 +148,9 @@ class GroupCallbacks:
                 "the {cmd} callback must return at most {limit} bytes", cmd=cmd.name, limit=self._max_message_bytes
             )
             return
+        self._send(cmd, group, subject, message)
+
+    def _send(self, cmd: Command, group: LiveGroup, subject: _Subject, message: bytes) -> None:
         body = encode_pushed_message(group.id, subject.user_id, message)
         frame = encode_push(BUILT_IN_VER, cmd, body)
         if subject.tell is not None:
@@ -190,3 +201,9 @@ class GroupCallbacks:
         if self._tick_alarm is not None:
             self._tick_alarm.cancel()
             self._tick_alarm = None
+
+
+def _member_count(group: LiveGroup) -> int:
+    """Return how many members the group has, on all nodes."""
+    holders = group.spread.holders.values() if group.spread is not None else ()
+    return len(group.members) + sum(len(holder.members) for holder in holders)

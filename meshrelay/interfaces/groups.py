@@ -110,7 +110,10 @@ class IGroups(Interface):
         """
 
     def on_discard_message(make: MessageMaker) -> None:
-        """Make what the others are pushed as GROUP_LOST when a member was lost without leaving."""
+        """Make what the others are pushed as GROUP_LOST when a member was lost without leaving; empty = nothing.
+
+        If neither this nor `on_rejoin_message` is called, groups of up to 256 members are pushed both, empty.
+        """
 
     def on_rejoin_message(make: MessageMaker) -> None:
         """Make what the others are pushed as GROUP_BACK when a lost member is back."""

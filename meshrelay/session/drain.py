@@ -16,8 +16,9 @@ __all__ = ["Drain"]
 #: A batch is sent away this often.
 BATCH_SECONDS = 0.1
 
-#: Connections sent away at once whatever ``drain_seconds`` is; few clients need not be spread.
-MIN_BATCH = 50
+#: Connections of a batch, however long ``drain_seconds`` is: a handful need not be spread, and a balancer that asks
+#: every second or two should still see that the node is not ready while clients leave it.
+MIN_BATCH = 4
 
 #: How long the last clients may take to read GOODBYE and close.
 LINGER_SECONDS = 5.5
@@ -34,7 +35,7 @@ class Drain:
         self._alarms = alarms
         self._drain_seconds = drain_seconds
         self._waiting: list[Connection] = []
-        self._batch_size = MIN_BATCH
+        self._ends_at = 0.0
         self._alarm: Alarm | None = None
         self._gives_up_at = 0.0
         self._done: Deferred[None] = Deferred()
@@ -46,14 +47,16 @@ class Drain:
         """
         self._reception.is_draining = True
         self._waiting = list(self._reception.connections)
-        batches = max(1, ceil(self._drain_seconds / BATCH_SECONDS))
-        self._batch_size = max(MIN_BATCH, ceil(len(self._waiting) / batches))
-        self._gives_up_at = self._alarms.now() + self._drain_seconds + LINGER_SECONDS
+        self._ends_at = self._alarms.now() + self._drain_seconds
+        self._gives_up_at = self._ends_at + LINGER_SECONDS
         self._next()
         return self._done
 
     def _next(self) -> None:
-        batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+        # Counted anew each time: alarms are a little late, and the last batch must not be.
+        batches = max(1, ceil((self._ends_at - self._alarms.now()) / BATCH_SECONDS))
+        size = max(MIN_BATCH, ceil(len(self._waiting) / batches))
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
         for connection in batch:
             connection.close(CloseReason.DRAINING)
         # Whoever was accepted by the kernel before the port was closed comes last.

@@ -93,7 +93,12 @@ def welcome_of(outcome: SignIn, facts: NodeFacts) -> bytes:
             user=user.user_id,
             resumed=outcome.resumed,
             recovered=outcome.recovered,
-            heartbeat_seconds=facts.heartbeat_seconds,
+            heartbeat_seconds=_plain(facts.heartbeat_seconds),
             max_payload_bytes=facts.max_payload_bytes,
         )
     )
+
+
+def _plain(seconds: float) -> int | float:
+    """Return a whole number without its fraction: clients with strict types read 25.0 as no integer."""
+    return int(seconds) if float(seconds).is_integer() else seconds

@@ -40,6 +40,7 @@ from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import IMeshRelay, INodes
 from meshrelay.mesh.alone import Alone
 from meshrelay.model import Status
+from meshrelay.node_parts import expose_commands
 from meshrelay.session.application import Application, Components
 from meshrelay.session.auth import Authenticator, OpenAuthenticator
 from meshrelay.session.connection import Connection
@@ -280,11 +281,13 @@ class MemoryNode:
             DirectRules.of(config),
         )
 
-    def expose_commands(self) -> None:
-        """Let clients use the built-in commands, as the daemon does when the application was set up."""
-        for component in (self.groups, self.rooms, self.links, self.direct):
-            component.expose_commands()
-            self.dispatcher.register(component.command_table())
+    def expose_commands(self, is_exposed: bool = True) -> None:
+        """Let clients use the built-in commands, as the daemon does when the application was set up.
+
+        :param is_exposed: False: only those that the application has exposed itself.
+        """
+        components = (self.groups, self.rooms, self.links, self.direct)
+        expose_commands([(component, is_exposed) for component in components], self.dispatcher.register)
 
     def connect(self, transport_name: str = "tcp", limit_bytes: int = 1 << 20) -> MemoryClient:
         """Return a client that has connected and said nothing yet.
@@ -357,6 +360,5 @@ def make_node(
     node = MemoryNode(config or Config(), authenticator or OpenAuthenticator(), around)
     if set_up is not None:
         set_up(node.relay)
-    if config is None or config.group.expose_commands:
-        node.expose_commands()
+    node.expose_commands(config is None or config.group.expose_commands)
     return node

@@ -39,7 +39,7 @@ class Welcome(msgspec.Struct, kw_only=True):
     user: str
     resumed: bool
     recovered: bool
-    heartbeat_seconds: float
+    heartbeat_seconds: int | float
     max_payload_bytes: int
 
 

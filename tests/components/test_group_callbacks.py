@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from meshrelay.components import group_callbacks
 from meshrelay.errors import GroupNotFound
 from meshrelay.interfaces import MessageMaker
 from meshrelay.model import CloseReason
@@ -137,11 +138,34 @@ class MakerTests(CallbackTestCase):
         self.bob.lose()
 
     def test_nobody_asked(self) -> None:
-        """Without a callback nothing is sent."""
+        """Without callbacks the others are told without a message, once for each time."""
         self.bob.lose()
-        self.node.sign_in("bob", resume=self.bob.sid)
+        self.bob = self.node.sign_in("bob", resume=self.bob.sid)
+        self.bob.send(CoreCommand.GOODBYE, ver=0)
         self.node.settle()
+        expected = [("GROUP_LOST", "bob", b""), ("GROUP_BACK", "bob", b""), ("GROUP_LOST", "bob", b"")]
+        self.assertEqual(self.seen(self.ann), expected)
+
+    def test_nobody_asked_and_away(self) -> None:
+        """Without callbacks, too, a break is told once, and to those who are away when they resume."""
+        self.ann.lose()
+        self.bob.lose()
+        self.node.advance(20)
+        again = self.node.sign_in("ann", resume=self.ann.sid)
+        self.node.advance(20)
+        self.assertEqual(self.seen(again), [("GROUP_LOST", "bob", b"")])
+
+    def test_many_members(self) -> None:
+        """A large group is told nothing that no application makes a message for."""
+        self.patch(group_callbacks, "MAX_MEMBERS_TOLD", 3)
+        for name in ("cid", "dan"):
+            self.node.sign_in(name).join(self.group_id)
+        self.bob.lose()
         self.assertEqual(self.seen(self.ann), [])
+        self.node.advance(40)
+        self.node.relay.kick("cid", "")
+        self.node.settle()
+        self.assertEqual(self.seen(self.ann), [("GROUP_LOST", "cid", b"")])
 
     def test_nothing(self) -> None:
         """Empty or None sends nothing."""

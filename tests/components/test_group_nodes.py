@@ -7,7 +7,7 @@ from random import Random
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.components import group_nodes
+from meshrelay.components import group_callbacks, group_nodes
 from meshrelay.config.schema import Config, GroupConfig, StaticGroup
 from meshrelay.errors import ErrorCode
 from meshrelay.interfaces import IMeshRelay
@@ -25,8 +25,8 @@ STATIC_ID = "news" + "-" * 48
 
 
 def texts(client: MemoryClient) -> list[bytes]:
-    """The messages that came since the last call."""
-    return [pushed.message for pushed in client.messages()]
+    """The messages that came since the last call; that a member was lost comes without one."""
+    return [pushed.message for pushed in client.messages() if pushed.message]
 
 
 def with_group(**keys: object) -> Config:
@@ -52,6 +52,19 @@ class SpanTests(SynchronousTestCase):
         self.cluster.run(0.1)
         for client in (self.ann, self.bob, self.cid):
             client.messages()
+
+    def test_lost_without_an_application(self) -> None:
+        """Members of all nodes are told that one was lost, unless they are too many together."""
+        self.join_all()
+        self.bob.lose()
+        self.cluster.run(0.1)
+        for client in (self.ann, self.cid):
+            [push] = client.pushes()
+            self.assertEqual((push.cmd, push.payload), (Command.GROUP_LOST, self.lobby.encode() + b"\x03bob"))
+        self.patch(group_callbacks, "MAX_MEMBERS_TOLD", 2)
+        self.cid.lose()
+        self.cluster.run(0.1)
+        self.assertEqual(self.ann.pushes(), [])
 
     def test_join_message(self) -> None:
         """The others hear the message of who joins, wherever they are."""

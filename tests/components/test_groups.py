@@ -464,7 +464,8 @@ class BroadcastTests(GroupsTestCase):
             self.ann.broadcast(self.group_id, b"%d" % number)
             self.node.settle()
         self.assertIs(slow.link.close_reason, CloseReason.SLOW_CONSUMER)
-        self.assertEqual(self.texts(self.bob), [("ann", b"%d" % number) for number in range(20)])
+        said = [each for each in self.texts(self.bob) if each != ("slow", b"")]
+        self.assertEqual(said, [("ann", b"%d" % number) for number in range(20)])
 
     def test_members_survive_a_resume(self) -> None:
         """A user who comes back is still a member and hears what is said."""

@@ -49,7 +49,7 @@ class WebSocketConformanceTests(SynchronousTestCase):
             capture_output=True,
             text=True,
             env=self.environ,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stderr[-4000:])

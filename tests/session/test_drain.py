@@ -55,6 +55,16 @@ class DrainTests(SynchronousTestCase):
         self.assertEqual(counts[0], MIN_BATCH * 3 // 2)
         self.assertEqual(counts[-1], MIN_BATCH * 3)
 
+    def test_all_of_the_time(self) -> None:
+        """A hundred clients take as long to be sent away as drain_seconds says, and no longer."""
+        node = make_node()
+        clients = self.clients_of(node, 100)
+        Drain(node.reception, node.alarms, 2.0).start()
+        node.advance(1.0, 0.05)
+        self.assertTrue(40 <= sum(client.link.is_closed for client in clients) <= 60)
+        node.advance(1.0, 0.05)
+        self.assertTrue(all(client.link.is_closed for client in clients))
+
     def test_few_at_once(self) -> None:
         """Few clients need not be spread, however long the drain may take."""
         node = make_node()

@@ -70,3 +70,10 @@ class WelcomeTests(SynchronousTestCase):
             "max_payload_bytes": 65536,
         }
         self.assertEqual(json.loads(payload), expected)
+
+    def test_whole_heartbeat(self) -> None:
+        """A whole number of seconds is an integer, which clients with strict types want; a fraction stays one."""
+        session = Session(User("ann", "0" * 32), 1000, False)
+        for seconds, text in ((25.0, "25"), (0.5, "0.5")):
+            payload = welcome_of(SignIn(session, True, False, []), NodeFacts("one", seconds, 65536))
+            self.assertIn(f'"heartbeat_seconds":{text},', payload.decode())

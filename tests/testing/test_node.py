@@ -52,6 +52,17 @@ class NodeTests(SynchronousTestCase):
         make_node(set_up=set_up).sign_in("ann").create_group()
         self.assertEqual(seen, ["ann"])
 
+    def test_exposed_by_the_application(self) -> None:
+        """An application may expose the commands itself, whether the node would do it or not."""
+
+        def set_up(relay: IMeshRelay) -> None:
+            for component in (relay.groups, relay.rooms, relay.links, relay.direct):
+                component.expose_commands()
+
+        for is_exposed in (True, False):
+            config = Config(group=GroupConfig(expose_commands=is_exposed))
+            self.assertEqual(len(make_node(config, set_up).sign_in("ann").create_group()), 52)
+
     def test_refused(self) -> None:
         """What does not happen is said, not passed over."""
         node = make_node()

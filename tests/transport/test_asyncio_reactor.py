@@ -53,7 +53,7 @@ class ReactorTests(SynchronousTestCase):
             self.assertTrue(is_own)
             called = asyncio.Event()
             reactor.callLater(0, called.set)
-            await asyncio.wait_for(called.wait(), 5)
+            await asyncio.wait_for(called.wait(), 30)
             await end_reactor(asyncio.get_running_loop(), reactor)
 
         _run(main())
@@ -65,7 +65,7 @@ class ReactorTests(SynchronousTestCase):
             reactor, _ = reactor_of_loop(asyncio.get_running_loop())
             receiver = _Resolved()
             reactor.nameResolver.resolveHostName(receiver, "127.0.0.1", 80, [IPv4Address])
-            await asyncio.wait_for(receiver.is_complete.wait(), 5)
+            await asyncio.wait_for(receiver.is_complete.wait(), 30)
             self.assertEqual(receiver.told, ["127.0.0.1", IPv4Address("TCP", "127.0.0.1", 80)])
             self.assertIsNone(reactor.threadpool)
             await end_reactor(asyncio.get_running_loop(), reactor)
