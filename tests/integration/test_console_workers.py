@@ -99,7 +99,8 @@ class WorkersTests(SynchronousTestCase):
             while len(consoles) < 2:
                 token = ticket_of(daemon)["token"]
                 console: TcpClient = WebSocketClient(daemon)
-                consoles[sign_in(console, token)] = console
+                self.addCleanup(console.close)
+                consoles.setdefault(sign_in(console, token), console)
                 tokens.append(token)
             for console in consoles.values():
                 answer = json.loads(console.ask(1, CONSOLE_WATCH, b"\1"))
