@@ -160,7 +160,7 @@ class ConsoleTests(SynchronousTestCase):
             browser.wait_for("return parseFloat(document.querySelectorAll('#groups td.number')[2].textContent) > 50")
             browser.wait_for("return document.getElementById('users').textContent.includes('ann')")
             browser.run("location.hash = '#overview'")
-            browser.wait_for("return document.querySelector('.series').getAttribute('d').split('L').length > 4")
+            browser.wait_for("return document.querySelector('.series')?.getAttribute('d')?.split('L').length > 4")
             told = browser.run("return document.querySelector('#plots svg').getAttribute('aria-label')")
             self.assertRegex(told, r"^Messages over 1 min, now: in [\d.]+ ?k?/s, out ")
             self.assertEqual(daemon.metric("meshrelay_console_watchers"), 1.0)
@@ -243,7 +243,7 @@ class ConsoleTests(SynchronousTestCase):
             browser.run(_CHATTER, group)
             browser.wait_for("return document.querySelectorAll('#map .node').length === 3")
             browser.wait_for("return document.querySelectorAll('#map .link[data-state=up]').length === 3")
-            browser.wait_for("return document.querySelector('.series').getAttribute('d').split('L').length > 20", 40)
+            browser.wait_for("return document.querySelector('.series')?.getAttribute('d')?.split('L').length > 20", 40)
             # The last, as those of UDP read nothing, which a node takes for so long only.
             clients += start_links(one, ["uma", "udo", "wes", "wilma"])
             self.show_all(browser)
@@ -440,7 +440,7 @@ class ConsoleTests(SynchronousTestCase):
         with Daemon({"listen": {"websocket": ""}}) as daemon, ConsoleBrowser() as browser:
             browser.open_console(daemon)
             browser.wait_for("return document.getElementById('connection').textContent === 'live, by HTTP'")
-            browser.wait_for("return document.querySelector('.series').getAttribute('d').split('L').length > 2")
+            browser.wait_for("return document.querySelector('.series')?.getAttribute('d')?.split('L').length > 2")
             self.assertEqual(browser.errors(), [])
 
     def test_token_mode(self) -> None:

@@ -202,7 +202,7 @@ class PageTests(SynchronousTestCase):
         """Plots and figures of all, and a map of supervisor and workers."""
         browser.run("location.hash = '#overview'")
         browser.wait_for("return document.querySelectorAll('#map .node').length === 3", SECONDS)
-        browser.wait_for("return document.querySelector('.series').getAttribute('d').split('L').length > 4", SECONDS)
+        browser.wait_for("return document.querySelector('.series')?.getAttribute('d')?.split('L').length > 4", SECONDS)
         told = browser.run("return document.querySelector('#plots svg').getAttribute('aria-label')")
         self.assertRegex(told, r"^Messages over .* in [\d.]+")
         sessions = browser.run("return document.querySelectorAll('#plots svg')[2].getAttribute('aria-label')")
