@@ -150,11 +150,17 @@ class Browser:
         return self._call("POST", f"{self._session}/execute/sync", {"script": script, "args": list(arguments)})
 
     def wait_for(self, script: str, seconds: float = SCRIPT_SECONDS) -> None:
-        """Run a script again and again until what it returns is true."""
+        """Run a script again and again until what it returns is true; it may throw while something is not there yet."""
         deadline = time.monotonic() + seconds
-        while not self.run(script):
+        while True:
+            thrown = ""
+            try:
+                if self.run(script):
+                    return
+            except AssertionError as error:
+                thrown = str(error)
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {seconds} seconds: {script}; errors: {self.errors()}")
+                raise AssertionError(f"not within {seconds} seconds: {script}; {thrown}; errors: {self.errors()}")
             time.sleep(0.02)
 
     def errors(self) -> list[str]:
