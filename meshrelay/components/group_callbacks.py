@@ -121,7 +121,7 @@ class GroupCallbacks:
         if make is None:
             # An application that makes one of the messages has both in its hands.
             is_ours = self._make_discard is None and self._make_rejoin is None
-            if is_ours and _member_count(group) <= MAX_MEMBERS_TOLD:
+            if is_ours and group.member_count <= MAX_MEMBERS_TOLD:
                 self._send(cmd, group, subject, b"")
             return
         try:
@@ -201,9 +201,3 @@ class GroupCallbacks:
         if self._tick_alarm is not None:
             self._tick_alarm.cancel()
             self._tick_alarm = None
-
-
-def _member_count(group: LiveGroup) -> int:
-    """Return how many members the group has, on all nodes."""
-    holders = group.spread.holders.values() if group.spread is not None else ()
-    return len(group.members) + sum(len(holder.members) for holder in holders)

@@ -178,8 +178,7 @@ class RemoteMembers:
 
     def _reachable(self, group: LiveGroup) -> tuple[str, ...]:
         """The holders on this side of a broken line: the other side sees it the other way round."""
-        holders = group.spread.holders if group.spread is not None else ()
-        return tuple(node_id for node_id in holders if not self._nodes.is_lost(node_id))
+        return tuple(node_id for node_id in group.holders if not self._nodes.is_lost(node_id))
 
     def _teller(self, node_ids: tuple[str, ...]) -> Tell:
         return lambda group, frame: self._tell_on(node_ids, group, frame)
@@ -194,8 +193,7 @@ class RemoteMembers:
     def _is_announcer(self, group: LiveGroup, node_id: str) -> bool:
         """One of the living holders speaks, the one with the smallest ID: all of them see the same one."""
         own_id = self._nodes.node_id
-        others = group.spread.holders if group.spread is not None else ()
-        return all(own_id < other for other in others if other != node_id and not self._nodes.is_lost(other))
+        return all(own_id < other for other in group.holders if other != node_id and not self._nodes.is_lost(other))
 
     def _walk(self, node_id: str, visit: Callable[[LiveGroup, Holder, str, RemoteMember], None]) -> None:
         """Visit all members of a node, some at a time."""
@@ -203,7 +201,7 @@ class RemoteMembers:
 
     def _members_of(self, node_id: str) -> Iterator[tuple[LiveGroup, Holder, str]]:
         for group in self.shared_with(node_id):
-            holder = group.spread.holders.get(node_id) if group.spread is not None else None
+            holder = group.holders.get(node_id)
             for user_id in list(holder.members) if holder is not None else ():
                 assert holder is not None
                 yield group, holder, user_id

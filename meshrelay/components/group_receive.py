@@ -193,7 +193,7 @@ class GroupReceiver:
         """GROUP_SKIP: nobody has what is missing."""
         skip = decode_skip(data)
         group = self._table.find(skip.group_id)
-        holder = group.spread.holders.get(node_id) if group is not None and group.spread is not None else None
+        holder = group.holders.get(node_id) if group is not None else None
         if group is not None and holder is not None and holder.incoming.hold == skip.hold:
             self.take_contents(group, holder, holder.incoming.skip_to(skip.next_number))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from meshrelay.background import Alarm, Alarms
 from meshrelay.components.group_log import GroupLog
-from meshrelay.components.group_spread import Spread
+from meshrelay.components.group_spread import Holder, Spread
 from meshrelay.components.group_watch import PresenceWatch
 from meshrelay.components.place_ids import home_key, new_place_id, node_key
-from meshrelay.config.schema import GroupConfig
+from meshrelay.config.schema import MIN_INTERVAL_MS, GroupConfig
 from meshrelay.errors import AlreadyMember, GroupNotFound, NotMember, NotSignedIn, TooManyGroups
 from meshrelay.fanout.hub import Channel, Hub
 from meshrelay.interfaces import ISession
@@ -31,18 +32,17 @@ __all__ = [
 #: A lifetime must be greater (seed 001, NewGroup).
 MIN_TTL_SECONDS = 10
 
-#: A shorter merging interval means none (seed 001, NewGroup).
-MIN_INTERVAL_MS = 100
-
 #: Random picks among the joinable groups before all of them are looked at.
 RANDOM_PICKS = 16
+
+_NO_HOLDERS: Mapping[str, Holder] = MappingProxyType({})
 
 #: Groups looked at one by one when the random picks found only groups that the user is in.
 MAX_SCANNED = 4096
 
 
 def merging_interval_ms(interval_ms: int) -> int:
-    """The merging interval that is used: below 100 ms there is none."""
+    """The merging interval that is used: below 100 ms there is none (seed 001, NewGroup)."""
     return interval_ms if interval_ms >= MIN_INTERVAL_MS else 0
 
 
@@ -129,6 +129,21 @@ class LiveGroup:
         #: ``tap(group, frames, sender, count)`` is told what is published on this node; None = nobody wants to know.
         self.tap: Tap | None = None
 
+    @property
+    def holders(self) -> Mapping[str, Holder]:
+        """The other nodes that hold it, by ID; those that are lost for the moment as well."""
+        return self.spread.holders if self.spread is not None else _NO_HOLDERS
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes hold it."""
+        return 1 + len(self.holders)
+
+    @property
+    def member_count(self) -> int:
+        """How many members it has, on all nodes that hold it."""
+        return len(self.members) + sum(len(holder.members) for holder in self.holders.values())
+
     def publish(self, frame: bytes, sender: ISession | None, reliable: bool, count: int = 1) -> None:
         """Push `frame`, or `count` joined ones, to all members but `sender`, wherever they are."""
         self.channel.publish(frame, sender, reliable, count)
@@ -164,7 +179,7 @@ class LiveGroup:
         own_endpoint = endpoint_of(node_id)
         members = [Member(user_id, session.user.sid, own_endpoint) for user_id, session in self.members.items()]
         remote_nodes = []
-        for holder in self.spread.holders.values() if self.spread is not None else ():
+        for holder in self.holders.values():
             endpoint = endpoint_of(holder.node_id)
             remote_nodes.append(endpoint)
             members += [Member(user_id, member.sid, endpoint) for user_id, member in holder.members.items()]
@@ -372,7 +387,7 @@ class GroupTable:
             return
         if not group.is_replica:
             # The home is where others look for it, as long as anybody holds it.
-            if group.spread is not None and group.spread.holders:
+            if group.holders:
                 return
             if settings.allow_empty and not group.is_expired:
                 return

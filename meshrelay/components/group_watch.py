@@ -37,8 +37,7 @@ _HEAD_BYTES = GROUP_ID_BYTES + 4
 
 def count_of(group: LiveGroup, nodes: INodes) -> int:
     """How many members the group has on nodes that can be reached."""
-    holders = group.spread.holders.values() if group.spread is not None else ()
-    there = sum(len(holder.members) for holder in holders if not nodes.is_lost(holder.node_id))
+    there = sum(len(holder.members) for holder in group.holders.values() if not nodes.is_lost(holder.node_id))
     return len(group.members) + there
 
 
@@ -50,7 +49,7 @@ def _state_of(group: LiveGroup, nodes: INodes, user_id: str) -> PresenceChange:
         if session.is_attached:
             return PresenceChange.THERE
         found = PresenceChange.AWAY
-    for holder in group.spread.holders.values() if group.spread is not None else ():
+    for holder in group.holders.values():
         member = holder.members.get(user_id)
         if member is not None and not nodes.is_lost(holder.node_id):
             if not member.is_away:
@@ -61,7 +60,7 @@ def _state_of(group: LiveGroup, nodes: INodes, user_id: str) -> PresenceChange:
 
 def _states_of(group: LiveGroup, nodes: INodes) -> dict[str, PresenceChange]:
     users = set(group.members)
-    for holder in group.spread.holders.values() if group.spread is not None else ():
+    for holder in group.holders.values():
         if not nodes.is_lost(holder.node_id):
             users.update(holder.members)
     return {user_id: _state_of(group, nodes, user_id) for user_id in users}

@@ -288,8 +288,7 @@ class Groups(PlaceHooks):
         group = self._table.find(group_id)
         if group is None:
             return []
-        holders = group.spread.holders if group.spread is not None else ()
-        nodes = [self._nodes.node_id, *(node_id for node_id in holders if not self._nodes.is_lost(node_id))]
+        nodes = [self._nodes.node_id, *(node_id for node_id in group.holders if not self._nodes.is_lost(node_id))]
         return [self._nodes.endpoint_of(node_id) for node_id in nodes]
 
     def get_group(self, group_id: str) -> Group | None:

@@ -26,17 +26,9 @@ from meshrelay.directory.errors import DirectoryUnavailable, NodeUnknown
 from meshrelay.directory.interfaces import IDirectory
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.records import GroupRecord, NodeRecord, UserRecord, check_name
-from meshrelay.directory.redis_dial import (
-    RedisConnection,
-    RedisDialer,
-    TlsMaker,
-    default_tls,
-    load_redis_library,
-    make_endpoints,
-)
+from meshrelay.directory.redis_dial import RedisConnection, RedisDialer, TlsMaker, open_dialer
 from meshrelay.directory.redis_link import RedisLink
 from meshrelay.directory.redis_script import RedisScripts, ScriptCall
-from meshrelay.directory.redis_url import parse_redis_url
 from meshrelay.directory.watchers import EpochWatch, LossWatchers
 
 __all__ = ["MAX_LOOPBACKS", "REFRESH_BATCH", "RedisDirectory", "open_redis_directory"]
@@ -68,10 +60,7 @@ def open_redis_directory(
     :param tls: used when the URL says TLS; None = trust the authorities of the platform.
     :raises ConfigError: the URL is wrong, or txredisapi is not installed.
     """
-    place = parse_redis_url(url)
-    library = load_redis_library()
-    endpoints = make_endpoints(reactor, options.deadline_seconds, (tls or default_tls) if place.is_tls else None)
-    dialer = RedisDialer(reactor, library, place, endpoints, options.deadline_seconds)
+    dialer, library = open_dialer(reactor, url, options.deadline_seconds, tls)
     return RedisDirectory(reactor, dialer, library, RedisScripts(cluster, options), random, options)
 
 

@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
 
 from meshrelay.directory.errors import DirectoryUnavailable
-from meshrelay.directory.redis_url import RedisPlace
+from meshrelay.directory.redis_url import RedisPlace, parse_redis_url
 from meshrelay.errors import ConfigError, ConfigProblem
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "default_tls",
     "load_redis_library",
     "make_endpoints",
+    "open_dialer",
 ]
 
 #: ``make(host, port)`` -> where to connect to.
@@ -77,6 +78,19 @@ def make_endpoints(reactor: Any, timeout_seconds: float, tls: TlsMaker | None = 
 def default_tls(host: str) -> IOpenSSLClientConnectionCreator:
     """Trust the authorities of the platform, show no certificate."""
     return optionsForClientTLS(host)
+
+
+def open_dialer(reactor: Any, url: str, timeout_seconds: float, tls: TlsMaker | None = None) -> tuple[RedisDialer, Any]:
+    """Return what connects to the server of a URL, and txredisapi; nothing is connected yet.
+
+    :param url: see `meshrelay.directory.redis_url`.
+    :param tls: used when the URL says TLS; None = trust the authorities of the platform.
+    :raises ConfigError: the URL is wrong, or txredisapi is not installed.
+    """
+    place = parse_redis_url(url)
+    library = load_redis_library()
+    endpoints = make_endpoints(reactor, timeout_seconds, (tls or default_tls) if place.is_tls else None)
+    return RedisDialer(reactor, library, place, endpoints, timeout_seconds), library
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,17 +26,9 @@ from meshrelay.directory.errors import DirectoryUnavailable
 from meshrelay.directory.history import new_epoch
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.records import check_group_id
-from meshrelay.directory.redis_dial import (
-    RedisConnection,
-    RedisDialer,
-    TlsMaker,
-    default_tls,
-    load_redis_library,
-    make_endpoints,
-)
+from meshrelay.directory.redis_dial import RedisConnection, RedisDialer, TlsMaker, open_dialer
 from meshrelay.directory.redis_link import RedisLink
 from meshrelay.directory.redis_script import RedisScripts
-from meshrelay.directory.redis_url import parse_redis_url
 from meshrelay.machine.message_logs import LogLimits
 from meshrelay.wire.group_log import LogPage
 
@@ -132,10 +124,7 @@ def open_redis_history(
 
     :raises ConfigError: the URL is wrong, or txredisapi is not installed.
     """
-    place = parse_redis_url(url)
-    library = load_redis_library()
-    endpoints = make_endpoints(reactor, options.deadline_seconds, (tls or default_tls) if place.is_tls else None)
-    dialer = RedisDialer(reactor, library, place, endpoints, options.deadline_seconds)
+    dialer, library = open_dialer(reactor, url, options.deadline_seconds, tls)
     return RedisHistory(reactor, dialer, library, RedisScripts(cluster, options).prefix, random, options)
 
 

@@ -219,8 +219,7 @@ class LocalNode:
 
     def _is_first(self, group: LiveGroup) -> bool:
         """Whether this node speaks for the group: of all holders that can be reached it is the first by ID."""
-        holders = group.spread.holders if group.spread is not None else ()
-        return not any(node_id < self.node_id and self._parts.nodes.is_up(node_id) for node_id in holders)
+        return not any(node_id < self.node_id and self._parts.nodes.is_up(node_id) for node_id in group.holders)
 
     def group(self, question: GroupQuestion) -> GroupView | None:
         """A group that this node holds; None: it does not."""
@@ -238,9 +237,9 @@ class LocalNode:
             is_static=settings.is_static,
             ttl_seconds=settings.ttl_seconds,
             interval_ms=settings.interval_ms,
-            nodes=tuple(sorted((self.node_id, *(group.spread.holders if group.spread is not None else ())))),
+            nodes=tuple(sorted((self.node_id, *group.holders))),
             members=tuple(members),
-            members_left_out=_member_count(group) - len(members),
+            members_left_out=group.member_count - len(members),
         )
 
     def group_rows(self, question: PageQuestion) -> list[GroupRow]:
@@ -249,8 +248,8 @@ class LocalNode:
         return [
             GroupRow(
                 id=group.id,
-                members=_member_count(group),
-                nodes=1 + (len(group.spread.holders) if group.spread is not None else 0),
+                members=group.member_count,
+                nodes=group.node_count,
                 is_static=group.settings.is_static,
             )
             for group in groups
@@ -286,15 +285,9 @@ def _page_of(places: Iterable[_Place], question: PageQuestion) -> list[_Place]:
 
 def _members_of(group: LiveGroup, node_id: str) -> Iterable[tuple[str, str]]:
     """User and node of each member, those of this node first."""
-    holders = group.spread.holders if group.spread is not None else {}
     here = ((user_id, node_id) for user_id in group.members)
-    there = ((user_id, holder.node_id) for holder in holders.values() for user_id in holder.members)
+    there = ((user_id, holder.node_id) for holder in group.holders.values() for user_id in holder.members)
     return chain(here, there)
-
-
-def _member_count(group: LiveGroup) -> int:
-    holders = group.spread.holders.values() if group.spread is not None else ()
-    return len(group.members) + sum(len(holder.members) for holder in holders)
 
 
 #: Name of the call -> what it is. The names go over the links: they never change their meaning.

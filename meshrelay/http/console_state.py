@@ -187,8 +187,8 @@ class ConsoleView:
             "rows": [
                 {
                     "id": group.id,
-                    "members": _member_count(group),
-                    "nodes": 1 + (len(group.spread.holders) if group.spread is not None else 0),
+                    "members": group.member_count,
+                    "nodes": group.node_count,
                     "static": group.settings.is_static,
                     "messages": rates.get(group.id, quiet).messages,
                     "bytes": rates.get(group.id, quiet).bytes,
@@ -269,11 +269,6 @@ def _first_rows(counted: Mapping[str, Any], rows: int) -> dict[str, Any]:
 
 def _first(found: Iterable[LiveGroup | None], count: int) -> Iterator[LiveGroup]:
     return islice((group for group in found if group is not None), count)
-
-
-def _member_count(group: LiveGroup) -> int:
-    holders = group.spread.holders.values() if group.spread is not None else ()
-    return len(group.members) + sum(len(holder.members) for holder in holders)
 
 
 def _bounded_cluster(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,11 +115,6 @@ class RelayQuicConnection:
         """See `IRelayLink`."""
         return int(self._quic._max_datagram_size) - _OVERHEAD_BYTES - len(self._quic._peer_cid.cid)
 
-    @property
-    def has_shaken_hands(self) -> bool:
-        """Whether it is a peer's."""
-        return self._peer is not None
-
     def offer(self, message: bytes) -> bool:
         """See `IRelayLink`."""
         if len(self._quic._datagrams_pending) >= MAX_WAITING_DATAGRAMS or self._is_closing:

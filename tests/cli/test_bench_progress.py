@@ -65,7 +65,7 @@ class ProgressTests(SynchronousTestCase):
         try:
             import rich  # noqa: F401
         except ImportError:
-            self.skipTest("rich is not here")
+            self.skipTest("missing: rich")
         self.patch(sys, "stderr", _Terminal())
         with open_progress(is_quiet=False) as progress:
             self.assertIsInstance(progress, RichProgress)

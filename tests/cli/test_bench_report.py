@@ -48,7 +48,7 @@ class ReportTests(SynchronousTestCase):
     def test_plot(self) -> None:
         """The picture is a picture."""
         if not can_plot():
-            self.skipTest("matplotlib is not here")
+            self.skipTest("missing: matplotlib")
         path = Path(self.mktemp() + ".png")
         draw(PLAN, some_result(), path)
         self.assertTrue(path.read_bytes().startswith(b"\x89PNG"))

@@ -56,7 +56,7 @@ class UnitTests(SynchronousTestCase):
         """systemd knows every word of them, and finds little that an intruder could reach beyond the node."""
         program = shutil.which("systemd-analyze")
         if program is None:
-            self.skipTest("systemd-analyze is not here")
+            self.skipTest("missing: systemd-analyze")
         folder = Path(self.mktemp())
         folder.mkdir()
         for name, text in (("meshrelay.service", self.single), ("meshrelay-at@.service", self.template)):
