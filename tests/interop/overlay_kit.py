@@ -73,6 +73,15 @@ class OverlayTests(SynchronousTestCase):
             before = links
             time.sleep(1.0)
 
+    def wait_quiet(self) -> None:
+        """Wait until no peer sends anything: a list of peers that comes late makes a closed link anew."""
+        deadline = time.monotonic() + SETTLED_SECONDS
+        before: list[dict[str, int]] = []
+        while (sent := [_without_memory(process) for process in self._processes.values()]) != before:
+            assert time.monotonic() < deadline, f"the peers do not come to rest: {before} and then {sent}"
+            before = sent
+            time.sleep(QUIET_SECONDS)
+
     def assert_all_reach_all(self, peers: list[Peer]) -> None:
         """Each peer sends one message to each other, and each of them arrives once."""
         pairs = [(sender, target) for sender in peers for target in peers if sender is not target]
@@ -90,6 +99,10 @@ class OverlayTests(SynchronousTestCase):
         self.assertEqual(lost, [])
         twice = [event for peer in peers for event in peer.events("message")]
         self.assertEqual(twice, [])
+
+
+def _without_memory(process: PeerProcess) -> dict[str, int]:
+    return {name: value for name, value in process.counts().items() if name != "rss"}
 
 
 def _tells(target: Peer, sender: Peer, data: str) -> Callable[[dict[str, Any]], bool]:

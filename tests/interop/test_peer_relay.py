@@ -136,6 +136,7 @@ class Rows(OverlayTests):
             third = self.make(2, f"last {number}", hub)
             for peer in pair:
                 peer.wait_linked(pair[0] if peer is hub else hub, third)
+            self.wait_quiet()
             pair[closer].disconnect(pair[1 - closer])
             pair[1 - closer].wait_unlinked(pair[closer])
             pair[opener].connect(pair[1 - opener])
