@@ -135,14 +135,21 @@ class ClaimUser(Arguments, frozen=True, kw_only=True):
 
 
 class ReleaseUser(Arguments, frozen=True, kw_only=True):
-    """Of `IDirectory.release_user`. Whoever knows the session may end it, so nobody has to speak for a node."""
+    """Of `IDirectory.release_user`."""
 
     user_id: str
     sid: str
+    node_id: str
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
         check_name(self.sid, "session ID")
+        check_name(self.node_id, "node ID")
+
+    @property
+    def speaker(self) -> str:
+        """See `Arguments.speaker`."""
+        return self.node_id
 
 
 class FindUser(Arguments, frozen=True, kw_only=True):

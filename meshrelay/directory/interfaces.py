@@ -55,8 +55,12 @@ class IDirectory(Interface):
         :raises DirectoryFull: there are max_users users.
         """
 
-    def release_user(user_id: str, sid: str) -> Deferred[bool]:
-        """Say that a session ended. False: the user is not there, or by another session; nothing was changed."""
+    def release_user(user_id: str, sid: str, node_id: str) -> Deferred[bool]:
+        """Say that a session of a node ended.
+
+        False: the user is not there, or by another session, or by this one at another node, where it was resumed;
+        nothing was changed.
+        """
 
     def find_user(user_id: str) -> Deferred[UserRecord | None]:
         """Where the user is; never on a node whose lease is gone."""

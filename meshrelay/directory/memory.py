@@ -80,9 +80,9 @@ class MemoryDirectory:
         """As `IDirectory.claim_user`."""
         return self._call(self._table.claim_user, record)
 
-    def release_user(self, user_id: str, sid: str) -> Deferred[bool]:
+    def release_user(self, user_id: str, sid: str, node_id: str) -> Deferred[bool]:
         """As `IDirectory.release_user`."""
-        return self._call(self._table.release_user, user_id, sid)
+        return self._call(self._table.release_user, user_id, sid, node_id)
 
     def find_user(self, user_id: str) -> Deferred[UserRecord | None]:
         """As `IDirectory.find_user`."""

@@ -131,9 +131,9 @@ class RedisDirectory:
         answer = self._ask(self._scripts.claim, record.node_id, [record])
         return answer.addCallback(self._scripts.read_claim, record.node_id)
 
-    def release_user(self, user_id: str, sid: str) -> Deferred[bool]:
+    def release_user(self, user_id: str, sid: str, node_id: str) -> Deferred[bool]:
         """As `IDirectory.release_user`."""
-        return self._ask(self._scripts.release, user_id, sid).addCallback(_is_yes)
+        return self._ask(self._scripts.release, user_id, sid, node_id).addCallback(_is_yes)
 
     def find_user(self, user_id: str) -> Deferred[UserRecord | None]:
         """As `IDirectory.find_user`."""

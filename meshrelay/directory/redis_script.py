@@ -138,7 +138,7 @@ _RELEASE = (
     _LIVING_USER
     + """
 local user = living(redis.call('GET', KEYS[1]))
-if not user or user.sid ~= ARGV[2] then return 'no' end
+if not user or user.sid ~= ARGV[2] or user.node_id ~= ARGV[3] then return 'no' end
 redis.call('DEL', KEYS[1])
 return 'yes'
 """
@@ -325,9 +325,10 @@ class RedisScripts:
             raise NodeUnknown(node_id)
         return [_decode(line[1:], UserRecord) for line in answer.split(b"\n") if line.startswith(b">")]
 
-    def release(self, user_id: str, sid: str) -> ScriptCall:
+    def release(self, user_id: str, sid: str, node_id: str) -> ScriptCall:
         """Answered by yes or no."""
-        return ScriptCall(_RELEASE, [self._user(user_id)], [self.prefix, check_name(sid, "session ID")])
+        session = [check_name(sid, "session ID"), check_name(node_id, "node ID")]
+        return ScriptCall(_RELEASE, [self._user(user_id)], [self.prefix, *session])
 
     def find_user(self, user_id: str) -> ScriptCall:
         """Answered by `read_user`."""

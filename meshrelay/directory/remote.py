@@ -251,9 +251,9 @@ class RemoteDirectory:
         """As `IDirectory.claim_user`."""
         return self._ask(CLAIM_USER, ClaimUser, record=record)
 
-    def release_user(self, user_id: str, sid: str) -> Deferred[bool]:
+    def release_user(self, user_id: str, sid: str, node_id: str) -> Deferred[bool]:
         """As `IDirectory.release_user`."""
-        return self._ask(RELEASE_USER, ReleaseUser, user_id=user_id, sid=sid)
+        return self._ask(RELEASE_USER, ReleaseUser, user_id=user_id, sid=sid, node_id=node_id)
 
     def find_user(self, user_id: str) -> Deferred[UserRecord | None]:
         """As `IDirectory.find_user`."""

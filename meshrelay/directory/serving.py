@@ -136,7 +136,7 @@ _RUNS: Mapping[Call[Any, Any], _Run] = MappingProxyType(
         WITHDRAW_NODE: lambda directory, said: directory.withdraw_node(said.node_id, said.incarnation),
         NODES: _list_nodes,
         CLAIM_USER: lambda directory, said: directory.claim_user(said.record),
-        RELEASE_USER: lambda directory, said: directory.release_user(said.user_id, said.sid),
+        RELEASE_USER: lambda directory, said: directory.release_user(said.user_id, said.sid, said.node_id),
         FIND_USER: lambda directory, said: directory.find_user(said.user_id),
         JOIN_GROUP: lambda directory, said: directory.join_group(said.group_id, said.node_id, said.settings),
         LEAVE_GROUP: lambda directory, said: directory.leave_group(said.group_id, said.node_id),

@@ -126,13 +126,14 @@ class DirectoryTable:
         lease.users[record.user_id] = None
         return displaced
 
-    def release_user(self, user_id: str, sid: str) -> bool:
+    def release_user(self, user_id: str, sid: str, node_id: str) -> bool:
         """As `IDirectory.release_user`."""
         check_user_id(user_id)
         check_name(sid, "session ID")
+        check_name(node_id, "node ID")
         self._begin()
         held = self._held(user_id)
-        if held is None or held.sid != sid:
+        if held is None or (held.sid, held.node_id) != (sid, node_id):
             return False
         self._forget_user(user_id)
         return True

@@ -161,7 +161,7 @@ class Registration:
 
     async def _release(self, user_id: str, sid: str) -> None:
         try:
-            await self._directory.release_user(user_id, sid)
+            await self._directory.release_user(user_id, sid, self._node_id)
         except MeshError as error:
             self._keep(self._releases, (user_id, sid), None)
             self._failed(error)

@@ -253,9 +253,9 @@ class DirectoryContract(_Case):
         """A user who signed out is found nowhere."""
         one, other = await self.two_nodes()
         await one.claim_user(make_user_record(sid="a"))
-        self.assertTrue(await one.release_user("ann", "a"))
+        self.assertTrue(await one.release_user("ann", "a", "node-a"))
         self.assertIsNone(await other.find_user("ann"))
-        self.assertFalse(await one.release_user("ann", "a"))
+        self.assertFalse(await one.release_user("ann", "a", "node-a"))
 
     async def test_release_displaced(self) -> None:
         """The end of a displaced session does not sign out the session that displaced it."""
@@ -263,8 +263,18 @@ class DirectoryContract(_Case):
         newer = make_user_record(node_id="node-b", sid="b", stamp=2)
         await one.claim_user(make_user_record(sid="a", stamp=1))
         await other.claim_user(newer)
-        self.assertFalse(await one.release_user("ann", "a"))
+        self.assertFalse(await one.release_user("ann", "a", "node-a"))
         self.assertEqual(await one.find_user("ann"), newer)
+
+    async def test_release_moved(self) -> None:
+        """A node whose session was resumed elsewhere, and that says its end late, does not sign the user out there."""
+        one, other = await self.two_nodes()
+        moved = make_user_record(node_id="node-b", sid="a", stamp=2)
+        await one.claim_user(make_user_record(sid="a", stamp=1))
+        await other.claim_user(moved)
+        self.assertFalse(await one.release_user("ann", "a", "node-a"))
+        self.assertEqual(await one.find_user("ann"), moved)
+        self.assertTrue(await other.release_user("ann", "a", "node-b"))
 
     async def test_join_group(self) -> None:
         """Nodes that hold a group find each other, and the settings are those of the first one."""
@@ -315,8 +325,9 @@ class DirectoryContract(_Case):
             directory.leave_group("", "node-a"),
             directory.find_group("g" * 65),
             directory.find_user(""),
-            directory.release_user("a" * 129, "sid"),
-            directory.release_user("ann", ""),
+            directory.release_user("a" * 129, "sid", "node-a"),
+            directory.release_user("ann", "", "node-a"),
+            directory.release_user("ann", "sid", ""),
             directory.withdraw_node("", "first"),
             directory.refresh("node-a", [make_user_record(node_id="node-b")], []),
         ):

@@ -69,13 +69,14 @@ class ArgumentsTests(SynchronousTestCase):
             RegisterNode(record=make_node_record("n")),
             WithdrawNode(node_id="n", incarnation="first"),
             ClaimUser(record=user),
+            ReleaseUser(user_id="ann", sid="5", node_id="n"),
             JoinGroup(group_id=GROUP, node_id="n", settings=b""),
             LeaveGroup(group_id=GROUP, node_id="n"),
             Refresh(node_id="n", users=(user,)),
         ]
-        self.assertEqual([arguments.speaker for arguments in speaking], ["n"] * 6)
-        silent = [ReleaseUser(user_id="ann", sid="5"), FindUser(user_id="ann"), FindGroup(group_id=GROUP)]
-        self.assertEqual([arguments.speaker for arguments in silent], [None] * 3)
+        self.assertEqual([arguments.speaker for arguments in speaking], ["n"] * 7)
+        silent = [FindUser(user_id="ann"), FindGroup(group_id=GROUP)]
+        self.assertEqual([arguments.speaker for arguments in silent], [None] * 2)
 
     def test_out_of_range(self) -> None:
         """What cannot be stored is refused before it is sent."""
@@ -84,8 +85,9 @@ class ArgumentsTests(SynchronousTestCase):
             "settings": lambda: JoinGroup(group_id=GROUP, node_id="n", settings=bytes(MAX_SETTINGS_BYTES + 1)),
             "no node": lambda: LeaveGroup(group_id=GROUP, node_id=""),
             "no user": lambda: FindUser(user_id=""),
-            "half a character": lambda: ReleaseUser(user_id="\ud800", sid="5"),
-            "no session": lambda: ReleaseUser(user_id="ann", sid=""),
+            "half a character": lambda: ReleaseUser(user_id="\ud800", sid="5", node_id="n"),
+            "no session": lambda: ReleaseUser(user_id="ann", sid="", node_id="n"),
+            "session of no node": lambda: ReleaseUser(user_id="ann", sid="5", node_id=""),
             "incarnation": lambda: WithdrawNode(node_id="n", incarnation="i" * 256),
             "token": lambda: Loopback(token="\n"),
             "user of another": lambda: Refresh(node_id="n", users=(make_user_record(node_id="m"),)),

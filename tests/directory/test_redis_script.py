@@ -31,7 +31,7 @@ class RedisScriptsTests(SynchronousTestCase):
             self.scripts.withdraw("node-a", "first"),
             self.scripts.nodes(),
             self.scripts.claim("node-a", [make_user_record()]),
-            self.scripts.release("ann", "sid"),
+            self.scripts.release("ann", "sid", "node-a"),
             self.scripts.find_user("ann"),
             self.scripts.join("node-a", [("g", b"")]),
             self.scripts.leave("g", "node-a"),

@@ -54,7 +54,7 @@ GOOD: tuple[tuple[Call[Any, Any], Arguments], ...] = (
     (WITHDRAW_NODE, WithdrawNode(node_id="node-b", incarnation="second")),
     (NODES, Nodes()),
     (CLAIM_USER, ClaimUser(record=USER)),
-    (RELEASE_USER, ReleaseUser(user_id="ann", sid="a")),
+    (RELEASE_USER, ReleaseUser(user_id="ann", sid="a", node_id="node-b")),
     (FIND_USER, FindUser(user_id="ann")),
     (JOIN_GROUP, JoinGroup(group_id=GROUP, node_id="node-b", settings=b"settings")),
     (LEAVE_GROUP, LeaveGroup(group_id=GROUP, node_id="node-b")),
@@ -104,7 +104,7 @@ class DirectoryServerTests(SynchronousTestCase):
         )
         self.assertEqual(self.successResultOf(self.directory.find_group(GROUP)), group)
         self.assertTrue(self.ask(LEAVE_GROUP, LeaveGroup(group_id=GROUP, node_id="node-b")))
-        self.assertTrue(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="b")))
+        self.assertTrue(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="b", node_id="node-b")))
         self.assertTrue(self.ask(WITHDRAW_NODE, WithdrawNode(node_id="node-b", incarnation="first")))
         self.assertEqual(self.ask(NODES, Nodes()).records, (make_node_record("node-a"),))
         self.assertEqual(self.ask(EPOCH, Epoch()), self.successResultOf(self.directory.epoch()))
@@ -138,10 +138,11 @@ class DirectoryServerTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(self.directory.find_group(GROUP)))
 
     def test_release_needs_session(self) -> None:
-        """Who knows the session may sign its user out from anywhere, nobody else may."""
+        """Only the node of a session, and only if it knows the session, may sign its user out."""
         self.successResultOf(self.directory.claim_user(make_user_record(sid="a")))
-        self.assertFalse(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="b")))
-        self.assertTrue(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="a")))
+        self.assertFalse(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="b", node_id="node-a"), "node-a"))
+        self.assertFalse(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="a", node_id="node-b")))
+        self.assertTrue(self.ask(RELEASE_USER, ReleaseUser(user_id="ann", sid="a", node_id="node-a"), "node-a"))
 
     def test_bug(self) -> None:
         """A bug of the directory is not told as an answer: the link logs it here and says there that it failed."""

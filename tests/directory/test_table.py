@@ -39,7 +39,7 @@ class DirectoryTableTests(SynchronousTestCase):
         error = self.assertRaises(DirectoryFull, self.table.claim_user, make_user_record("3"))
         self.assertEqual((error.what, error.limit), ("users", 3))
         self.table.claim_user(make_user_record("1", sid="newer", stamp=2_000_000_000_000_000))
-        self.table.release_user("0", make_user_record().sid)
+        self.table.release_user("0", make_user_record().sid, "node-a")
         self.table.claim_user(make_user_record("3"))
         self.assertEqual((self.table.statistics()["users"], self.table.statistics()["refused_full"]), (3, 1))
 

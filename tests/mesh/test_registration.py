@@ -211,7 +211,7 @@ class LossTests(RegistrationTestCase):
         """A directory that lost its last writes and kept the lease has them again."""
         record = self.sign_in()
         self.pass_seconds(1)
-        self.successResultOf(self.directory.release_user("ann", record.sid))
+        self.successResultOf(self.directory.release_user("ann", record.sid, record.node_id))
         self.directory._watchers.notify()
         self.pass_seconds(0.2)
         self.assertEqual(self.find(), record)

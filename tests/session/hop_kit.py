@@ -81,9 +81,9 @@ class FarDirectory:
         """See `IDirectory`."""
         return self._ask(self._directory.claim_user, record)
 
-    def release_user(self, user_id: str, sid: str) -> Deferred[bool]:
+    def release_user(self, user_id: str, sid: str, node_id: str) -> Deferred[bool]:
         """See `IDirectory`."""
-        return self._ask(self._directory.release_user, user_id, sid)
+        return self._ask(self._directory.release_user, user_id, sid, node_id)
 
     def refresh(
         self, node_id: str, users: Iterable[UserRecord], groups: Iterable[tuple[str, bytes]]

@@ -110,8 +110,9 @@ class Rooms:
 class DirectClaims:
     """What says in the directory which users are here, at once and once."""
 
-    def __init__(self, directory: MemoryDirectory) -> None:
+    def __init__(self, directory: MemoryDirectory, node_id: str) -> None:
         self.directory = directory
+        self.node_id = node_id
         self.roaming: Roaming | None = None
 
     def claim(self, record: UserRecord) -> None:
@@ -129,7 +130,7 @@ class DirectClaims:
 
     def release(self, user_id: str, sid: str) -> None:
         """See `UserRegistration`."""
-        self.directory.release_user(user_id, sid).addErrback(lambda failure: failure.trap(MeshError))
+        self.directory.release_user(user_id, sid, self.node_id).addErrback(lambda failure: failure.trap(MeshError))
 
     def moved(self, user_id: str, sid: str) -> None:
         """See `UserRegistration`; what failed is not said again here anyway."""
@@ -271,7 +272,7 @@ class RoamingKit:
 
     def make_claims(self, node_id: str) -> DirectClaims:
         """What says in the directory which users are at a node."""
-        return DirectClaims(self.directory)
+        return DirectClaims(self.directory, node_id)
 
     def directory_of(self, node_id: str) -> IDirectory:
         """The directory as a node has it."""
