@@ -225,16 +225,31 @@ class Client:
         return self._client.rebind()
 
     def on(self, event_class: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
-        """Call `callback` with each event of that class; returns a function that ends it."""
+        """Call `callback` with each event of that class; returns a function that ends it.
+
+        What came before an answer is told before the awaiting task goes on, and what came behind it is told then. What
+        a callback raises goes to the loop's exception handler.
+        """
+        is_wanted = True
 
         def call(event: E) -> None:
+            if not is_wanted:
+                return
             result = callback(event)
             if isawaitable(result):
                 task = asyncio.ensure_future(result)
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-        return self._client.on(event_class, call)
+        # In line with the tasks that answers wake, which asyncio does a turn later.
+        remove = self._client.on(event_class, lambda event: self._loop.call_soon(call, event))
+
+        def end() -> None:
+            nonlocal is_wanted
+            is_wanted = False
+            remove()
+
+        return end
 
     def events(self, max_events: int = 1024, when_full: WhenFull = WhenFull.DROP_OLDEST) -> AsyncIterator[Event]:
         """Return the events from now on, for ``async for``; it ends when the client is closed or gives up."""

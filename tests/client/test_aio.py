@@ -154,6 +154,40 @@ class ClientTests(SynchronousTestCase):
 
         _run(main())
 
+    def test_answer_then_event(self) -> None:
+        """A change that comes behind the list it changes is told when the program has the list, not before."""
+
+        async def main() -> None:
+            client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
+            client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
+            connecting = asyncio.create_task(client.connect())
+            await asyncio.sleep(0)
+            node.end.welcome()
+            await connecting
+            told: list[object] = []
+            end = client.on(DirectMessageReceived, told.append)
+
+            async def ask() -> None:
+                told.append(await client.request(1, 200))
+
+            asking = asyncio.create_task(ask())
+            await asyncio.sleep(0)
+            [frame] = node.end.of_command(1, 200)
+            first, second, third = (DirectMessageReceived("bob", message) for message in (b"1", b"2", b"3"))
+            node.end.push(1, 120, encode_direct("bob", b"1"))
+            node.end.answer(frame, b"list")
+            node.end.push(1, 120, encode_direct("bob", b"2"))
+            await asyncio.wait_for(asking, 30)
+            await asyncio.sleep(0)
+            self.assertEqual(told, [first, b"list", second])
+            node.end.push(1, 120, encode_direct("bob", b"3"))
+            end()
+            await asyncio.sleep(0)
+            self.assertNotIn(third, told)
+            await client.close()
+
+        _run(main())
+
     def test_events_end(self) -> None:
         """The stream of events ends for asyncio too, and a callback may be a coroutine function."""
 
