@@ -174,6 +174,8 @@ class Channel:
         everything = Batch(frames, reliables, counts)
         receivers = list(others)
         for start in range(0, len(receivers), TOGETHER):
+            if is_all:
+                self._turn.give_once()
             self._hand_out(everything, receivers[start : start + TOGETHER])
             if is_all:
                 self._turn.send_some()

@@ -52,6 +52,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_block",
         "_counters",
         "_dropped",
         "_finished",
@@ -89,6 +90,8 @@ class Outbox:
         self._is_scheduled = False
         self._is_paused = False
         self._is_over = False
+        #: The `Turn.block` in which something for this connection was made ready.
+        self._block = -1
         self._finished: Callable[[], None] | None = None
 
     @property
@@ -102,10 +105,18 @@ class Outbox:
             self._add((data, count, True))
         elif self._finished is None:
             # Nothing is in the way: what almost every delivery of a fan-out meets.
+            turn = self._turn
+            if turn.is_once and self._block != turn.block and (send := self._writer.direct_send()) is not None:
+                self._block = turn.block
+                counters = self._counters
+                counters.bytes_sent += len(data)
+                counters.messages_sent += count
+                turn.ready.append((self, send, data))
+                return
             self._waiting.append((data, count, True))
             self._waiting_bytes = len(data)
             self._is_scheduled = True
-            self._turn.send(self)
+            turn.send(self)
 
     def send(self, data: bytes, count: int = 1) -> None:
         """Send `data`, which holds `count` frames that no policy may drop."""
@@ -153,6 +164,8 @@ class Outbox:
         self._write()
 
     def _write(self) -> None:
+        if self._block == self._turn.block:
+            self._turn.send_ready()
         while self._waiting and not self._is_paused and not self._is_over:
             items = self._take()
             data = items[0][0] if len(items) == 1 else b"".join([item[0] for item in items])

@@ -7,7 +7,7 @@ turn leave in one write.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import call
 from typing import Protocol
 
@@ -54,6 +54,12 @@ class Turn:
         self._is_scheduled = False
         #: What is sent now cannot become more in this turn.
         self._is_settled = False
+        #: True: what a receiver is given now is the only thing that it is given before `send_some`.
+        self.is_once = False
+        #: What has only to be sent: who gets it, what sends it, and the data. Goes out before all that waits.
+        self.ready: list[tuple[Sendable, Callable[[bytes], int], bytes]] = []
+        #: Another one whenever what was ready is sent. Nobody has two things ready: the first may not go out whole.
+        self.block = 0
 
     def join(self, flushable: Flushable) -> None:
         """Flush `flushable` at the end of the turn, before all writes."""
@@ -83,7 +89,9 @@ class Turn:
         joins, self._joins = self._joins, []
         self._is_settled = len(joins) == 1 and not self._sends
         self._flush(joins)
-        self._is_scheduled = self._is_settled = False
+        self._is_scheduled = self._is_settled = self.is_once = False
+        if self.ready:
+            self.send_ready()
         if self._joins:
             self._schedule()
         sends, self._sends = self._sends, []
@@ -92,6 +100,13 @@ class Turn:
         writes, self._writes = self._writes, []
         self._flush(writes)
 
+    def give_once(self) -> None:
+        """What follows gives each receiver one thing at most, until `send_some`.
+
+        For a join that gives each of many receivers one thing: call it before each `TOGETHER` of them.
+        """
+        self.is_once = self._is_settled
+
     def send_some(self) -> None:
         """Send what there is already, unless something of this turn may still be added to it.
 
@@ -99,8 +114,19 @@ class Turn:
         ones need not wait for the last ones.
         """
         if self._is_settled:
+            self.send_ready()
             sends, self._sends = self._sends, []
             self._send_together(sends)
+
+    def send_ready(self) -> None:
+        """Send what is ready. Whoever writes to a receiver in another way has this done before."""
+        self.is_once = False
+        if not self.ready:
+            return
+        self.block += 1
+        ready, self.ready = self.ready, []
+        receivers, sends, data = zip(*ready, strict=True)
+        self._send_each(receivers, sends, data)
 
     def _send_together(self, sendables: list[Sendable]) -> None:
         """First everything is made ready, then the sockets are written to without a pause.
@@ -120,12 +146,17 @@ class Turn:
                 simple.append(sendable)
                 sends.append(taken[0])
                 data.append(taken[1])
+        self._send_each(simple, sends, data)
+        self._flush(others)
+
+    def _send_each(
+        self, receivers: Sequence[Sendable], sends: Sequence[Callable[[bytes], int]], data: Sequence[bytes]
+    ) -> None:
         counts = _counts_of(sends, data)
         if counts != list(map(len, data)):
-            for sendable, each, count in zip(simple, data, counts, strict=True):
+            for receiver, each, count in zip(receivers, data, counts, strict=True):
                 if count < len(each):
-                    self._tell_rest(sendable, each[count:])
-        self._flush(others)
+                    self._tell_rest(receiver, each[count:])
 
     def _tell_rest(self, sendable: Sendable, rest: bytes) -> None:
         try:
@@ -141,7 +172,7 @@ class Turn:
                 self._log.failure("flushing {flushable} failed", flushable=flushable)
 
 
-def _counts_of(sends: list[Callable[[bytes], int]], data: list[bytes]) -> list[int]:
+def _counts_of(sends: Sequence[Callable[[bytes], int]], data: Sequence[bytes]) -> list[int]:
     """Make each call, and return what each took; 0 where it raised OSError."""
     counts: list[int] = []
     calls = map(call, sends, data)

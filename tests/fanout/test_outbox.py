@@ -32,6 +32,8 @@ class Writer:
         #: What was taken directly, when it `is_direct`.
         self.sends: list[bytes] = []
         self.is_direct = False
+        #: Both, in order.
+        self.everything = b""
         self.room = room
         self.outbox: Outbox | None = None
         self.is_finished = False
@@ -39,6 +41,7 @@ class Writer:
     def write(self, data: bytes) -> None:
         """See `IStreamWriter`."""
         self.writes.append(data)
+        self.everything += data
         self.room -= len(data)
         if self.room <= 0 and self.outbox is not None:
             self.outbox.writing_paused()
@@ -54,6 +57,7 @@ class Writer:
         taken = data[: self.room]
         self.room -= len(taken)
         self.sends.append(taken)
+        self.everything += taken
         return len(taken)
 
     def not_sent(self, rest: bytes) -> None:
@@ -83,9 +87,10 @@ class OutboxTestCase(SynchronousTestCase):
         self.overflows: list[int] = []
         self.drops: list[int] = []
         self.writer = Writer()
+        self.turn = Turn(self.clock)
         self.outbox = self.writer.outbox = Outbox(
             self.writer,
-            Turn(self.clock),
+            self.turn,
             OutboxLimits(100, self.policy),
             self.counters.transports["tcp"],
             self.counters,
@@ -320,6 +325,96 @@ class DropNewestTests(OutboxTestCase):
         self.outbox.send(b"x" * 100)
         self.outbox.send(b"x")
         self.assertEqual(self.overflows, [101])
+
+
+class _Join:
+    """What a channel does at the end of a turn that has nothing else to do."""
+
+    def __init__(self, turn: Turn, give: Callable[[], None]) -> None:
+        self._turn = turn
+        self._give = give
+
+    def flush(self) -> None:
+        """See `Flushable`."""
+        self._turn.give_once()
+        self._give()
+        self._turn.send_some()
+
+
+class ReadyTests(OutboxTestCase):
+    """What is the only thing for its connection does not stand in line."""
+
+    def setUp(self) -> None:
+        """The writer takes 10 bytes directly."""
+        super().setUp()
+        self.writer.is_direct, self.writer.room = True, 10
+
+    def give(self, *gives: Callable[[], None]) -> None:
+        """End a turn with a join that does these."""
+
+        def give() -> None:
+            for each in gives:
+                each()
+
+        self.turn.join(_Join(self.turn, give))
+        self.clock.advance(0)
+
+    def push(self, data: bytes, count: int = 1) -> Callable[[], None]:
+        """A push that is made later."""
+        return lambda: self.outbox.push(data, count)
+
+    def test_at_once(self) -> None:
+        """It is sent as the same bytes that all members share, behind the others' and without having waited."""
+        waiting: list[int] = []
+        data = b"once"
+        self.give(self.push(data, 2), lambda: waiting.append(self.outbox.waiting_bytes + len(self.writer.sends)))
+        self.assertEqual((self.writer.sends, self.writer.writes, waiting), ([data], [], [0]))
+        counters = self.counters.transports["tcp"]
+        self.assertEqual((counters.messages_sent, counters.bytes_sent), (2, 4))
+
+    def test_partly(self) -> None:
+        """What the socket does not take is written by and by; the next push waits for it."""
+        self.give(self.push(b"more than ten"))
+        self.give(self.push(b"next"))
+        self.assertEqual((self.writer.sends, self.writer.writes), ([b"more than "], [b"ten"]))
+        self.writer.drain()
+        self.assertEqual(self.writer.writes, [b"ten", b"next"])
+
+    def test_second(self) -> None:
+        """A second one stands in line, for it must come behind the rest of the first, which did not go out whole."""
+        waiting: list[int] = []
+        first, second = self.push(b"more than ten"), self.push(b"second")
+        self.give(first, second, lambda: waiting.append(self.outbox.waiting_bytes))
+        self.assertEqual(waiting, [6])
+        self.writer.drain()
+        self.assertEqual((self.writer.sends, self.writer.writes), ([b"more than "], [b"ten", b"second"]))
+
+    def test_answer(self) -> None:
+        """What is put in line meanwhile comes behind it, be it so much that it is written at once."""
+        large = bytes(MAX_WRITE_BYTES + 1)
+        self.writer.room = 1 << 30
+        self.give(self.push(b"first"), lambda: self.outbox.send(b"answer"))
+        self.give(self.push(b"then"), lambda: self.outbox.send(b"a"), lambda: self.outbox.send(large))
+        self.assertEqual(self.writer.sends[0], b"first")
+        self.assertEqual(self.writer.everything, b"firstanswerthena" + large)
+
+    def test_end(self) -> None:
+        """A connection that ends meanwhile gets it before its last words."""
+        ends: list[list[bytes]] = []
+        self.give(self.push(b"push"), lambda: self.outbox.finish(lambda: ends.append(list(self.writer.sends))))
+        self.assertEqual(ends, [[b"push"]])
+
+    def test_not_direct(self) -> None:
+        """Where the socket cannot be reached it stands in line as ever."""
+        self.writer.is_direct = False
+        self.give(self.push(b"push"))
+        self.assertEqual(self.writer.writes, [b"push"])
+
+    def test_not_alone(self) -> None:
+        """In a turn that has an answer for the connection both leave in one write."""
+        self.outbox.send(b"answer")
+        self.give(self.push(b"push"))
+        self.assertEqual((self.writer.sends, self.writer.writes), ([], [b"answerpush"]))
 
 
 class EndTests(OutboxTestCase):
