@@ -101,7 +101,7 @@ class Outbox:
 
     def push(self, data: bytes, count: int) -> None:
         """Send `data`, which holds `count` frames, unless the policy drops it."""
-        if self._waiting or self._is_paused or self._is_over or self._is_scheduled:
+        if self._waiting_bytes or self._is_paused or self._is_over or self._is_scheduled:
             self._add((data, count, True))
         elif self._finished is None:
             # Nothing is in the way: what almost every delivery of a fan-out meets.

@@ -59,12 +59,16 @@ class ReplayBuffer:
         """False: after `break_off`."""
         return self._limit_bytes >= 0
 
-    def append(self, data: bytes, count: int) -> None:
-        """Keep `count` joined frames."""
+    def append(self, entry: tuple[bytes, int]) -> None:
+        """Keep joined frames.
+
+        :param entry: the frames and how many there are; kept as it is, so that all receivers of a batch share one.
+        """
+        data, count = entry
         self._last += count
         self._size_bytes += len(data)
-        self._entries.append((data, count))
-        while self._entries and self._size_bytes > self._limit_bytes:
+        self._entries.append(entry)
+        while self._size_bytes > self._limit_bytes and self._entries:
             dropped, frames = self._entries.popleft()
             self._size_bytes -= len(dropped)
             self._first += frames

@@ -72,7 +72,7 @@ class Session:
         session = cls(user, replay_limit_bytes, False)
         replay = session._replay = ReplayBuffer(replay_limit_bytes, handover.first, handover.is_whole)
         for frame in split_frames(handover.frames):
-            replay.append(frame, 1)
+            replay.append((frame, 1))
         session._is_exact = handover.is_exact
         session._left_at = handover.left_at
         # Nobody published to it from when it left its groups there until it enters them here.
@@ -122,7 +122,7 @@ class Session:
             self._replay = ReplayBuffer(self._replay_limit_bytes, self._base + accepted - len(frames))
             self._is_exact = True
             for frame in frames:
-                self._replay.append(frame, 1)
+                self._replay.append((frame, 1))
             self._left_at = self._replay.last
             if self._has_gap:
                 self._replay.break_off()
@@ -177,7 +177,7 @@ class Session:
             first = self._base if recovered else received or 0
             self._replay = ReplayBuffer(self._replay_limit_bytes, first)
             for frame in frames:
-                self._replay.append(frame, 1)
+                self._replay.append((frame, 1))
         self.attach(connection)
         return recovered, frames
 
@@ -200,10 +200,10 @@ class Session:
             if link is not None:
                 link.send_batch(batch)
         elif link is not None:
-            self._replay.append(batch.stream, batch.count)
+            self._replay.append(batch.entry)
             link.send_batch(batch)
         elif batch.reliable is not None:
-            self._replay.append(batch.reliable.stream, batch.reliable.count)
+            self._replay.append(batch.reliable.entry)
 
     def push(self, ver: int, cmd: int, payload: bytes, reliable: bool) -> None:
         """See `ISession`."""

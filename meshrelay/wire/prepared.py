@@ -128,6 +128,11 @@ class Batch:
         return b"".join(self.frames)
 
     @_MadeOnce
+    def entry(self) -> tuple[bytes, int]:
+        """The stream and the count of frames in it."""
+        return self.stream, self.count
+
+    @_MadeOnce
     def websocket(self) -> bytes:
         """Whole WebSocket messages back to back."""
         stream = self.stream

@@ -19,7 +19,7 @@ def fill(replay: ReplayBuffer, *counts: int, first: int = 0) -> None:
     """Append one join for each count."""
     number = first
     for count in counts:
-        replay.append(b"".join(push(number + index) for index in range(count)), count)
+        replay.append((b"".join(push(number + index) for index in range(count)), count))
         number += count
 
 
@@ -115,7 +115,7 @@ class BoundTests(SynchronousTestCase):
     def test_larger_than_the_bound(self) -> None:
         """A push that alone is over the bound is not kept, and those behind it are."""
         replay = ReplayBuffer(20)
-        replay.append(push(0) + push(1), 2)
+        replay.append((push(0) + push(1), 2))
         self.assertEqual((replay.frames(), replay.size_bytes), ([], 0))
         fill(replay, 1, first=2)
         self.assertTrue(replay.acknowledge(2))
@@ -141,5 +141,5 @@ class BoundTests(SynchronousTestCase):
     def test_not_whole_from_the_start(self) -> None:
         """What comes from elsewhere may lack something already; counts are right all the same."""
         replay = ReplayBuffer(100, 5, is_whole=False)
-        replay.append(push(5), 1)
+        replay.append((push(5), 1))
         self.assertEqual((replay.is_whole, replay.is_counted, replay.acknowledge(6)), (False, True, True))
