@@ -17,7 +17,17 @@ __all__ = ["GroupPositions"]
 
 
 class _Place:
-    __slots__ = ("asking", "epoch", "has_missed", "has_strayed", "is_behind", "is_leaving", "is_told", "offset")
+    __slots__ = (
+        "asking",
+        "epoch",
+        "has_missed",
+        "has_strayed",
+        "is_behind",
+        "is_leaving",
+        "is_member",
+        "is_told",
+        "offset",
+    )
 
     def __init__(self, epoch: int, offset: int) -> None:
         self.epoch = epoch
@@ -34,6 +44,8 @@ class _Place:
         self.has_missed = False
         #: The program leaves the group; who joins anew begins anew.
         self.is_leaving = False
+        #: A join was answered; until then a refusal ends the place.
+        self.is_member = False
 
 
 class GroupPositions(Collection[str]):
@@ -86,6 +98,16 @@ class GroupPositions(Collection[str]):
         place = self._places.get(group_id)
         return place is not None and not place.is_leaving
 
+    def is_joined(self, group_id: str) -> bool:
+        """Whether a join of a followed group was answered."""
+        place = self._places.get(group_id)
+        return place is not None and place.is_member
+
+    def is_asked(self, group_id: str) -> bool:
+        """Whether an answer of the node is waited for."""
+        place = self._places.get(group_id)
+        return place is not None and place.asking > 0
+
     def lost(self) -> None:
         """Of no group is it known what came after its position."""
         for place in self._places.values():
@@ -130,6 +152,7 @@ class GroupPositions(Collection[str]):
         if place is None:
             return []
         self.unanswered(group_id)
+        place.is_member = True
         is_passed_over = answer.recovered and place.has_strayed
         if is_passed_over or not answer.recovered:
             place.epoch, place.offset = answer.epoch, answer.offset

@@ -115,8 +115,11 @@ class GroupRecovery:
         assert asked is not None
 
         def failed(failure: Failure) -> Failure:
-            if not is_kept:
-                if self.positions.place_of(group_id) is place:
+            if self.positions.place_of(group_id) is not place:
+                pass
+            elif not self.positions.is_joined(group_id):
+                # Another join, made meanwhile, may still be answered.
+                if not self.positions.is_asked(group_id):
                     self.forget(group_id)
             elif failure.check(MessageTooLarge, CancelledError) is not None:
                 # That was this one message, or this one caller.

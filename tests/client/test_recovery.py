@@ -191,6 +191,29 @@ class RecoveryTests(RecoveryCase):
         self.failureResultOf(self.client.join_group("short", recover=True), MalformedPayload)
         self.failureResultOf(self.client.join_group(GID, recover=(-1, 0)), MalformedPayload)
 
+    def test_two_first_joins(self) -> None:
+        """Of two joins at once the first is refused: the group is followed if the second is not, and only then."""
+        for code in (ErrorCode.RATE_LIMITED, ErrorCode.GROUP_NOT_FOUND):
+            for is_second_answered in (True, False):
+                group_id = "h" * 52
+                joins = [self.client.join_group(group_id, recover=True) for _ in range(2)]
+                first, second = self.node.end.of_command(1, 118)[-2:]
+                self.node.end.refuse(first, code, "no")
+                self.failureResultOf(joins[0])
+                if is_second_answered:
+                    self.node.end.answer(second, encode_recovered(Recovered(False, 9, 4)))
+                    self.successResultOf(joins[1])
+                    self.assertEqual(self.client.group_position(group_id), (9, 4))
+                    self.client.leave_group(group_id)
+                    self.node.end.answer(self.last(112), b"")
+                else:
+                    self.node.end.refuse(second, code, "no")
+                    self.failureResultOf(joins[1])
+                asked = len(self.node.end.of_command(1, 118))
+                self.clock.advance(10 * AGAIN_SECONDS)
+                self.assertEqual(len(self.node.end.of_command(1, 118)), asked)
+                self.assertNotIn(group_id, self.client._recovery.positions)
+
     def test_stored_position(self) -> None:
         """A program that was started anew goes on where it was, and is told whether that worked."""
         self.client.join_group("h" * 52, recover=(5, 6)).addErrback(lambda _: None)

@@ -279,6 +279,25 @@ test("a first join that is refused is not tried again; nonsense never leaves", a
   assert.deepEqual([await story.asked(), story.told], [[], []]);
 });
 
+test("of two first joins at once one is refused: the group is followed if the other one is not, and only then", async () => {
+  for (const code of [7, 21]) {
+    for (const isSecondAnswered of [true, false]) {
+      const story = await Story.begin();
+      const joins = [0, 1].map(() => story.client.joinGroup(GID, "", { recover: true }));
+      assert.equal((await story.asked()).length, 2);
+      story.receive(story.refusal(code));
+      await assert.rejects(joins[0]);
+      story.receive(isSecondAnswered ? story.recovered(false, 9n, 4) : story.refusal(code));
+      if (isSecondAnswered) await joins[1];
+      else await assert.rejects(joins[1]);
+      assert.deepEqual(story.client.groupPosition(GID), isSecondAnswered ? { epoch: "9", offset: 4 } : null);
+      await story.comeBack();
+      await story.host.advance(10);
+      assert.equal((await story.asked()).length, isSecondAnswered ? 1 : 0);
+    }
+  }
+});
+
 test("a position that was kept as JSON is gone on from, and the program is told how that went", async () => {
   const story = await Story.begin();
   const kept = JSON.parse(JSON.stringify({ epoch: String(2n ** 63n + 1n), offset: 6 }));

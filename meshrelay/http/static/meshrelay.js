@@ -2195,6 +2195,8 @@ class GroupPlace {
   hasMissed = false;
   /** The program leaves the group; who joins anew begins anew. */
   isLeaving = false;
+  /** A join was answered; until then a refusal ends the place. */
+  isMember = false;
   /** Requests on their way. */
   asking = 0;
 
@@ -2243,10 +2245,13 @@ class GroupRecovery {
         this.#places.set(groupId, place);
       }
       const failed = (error) => {
-        // The message of this call is at fault, not the question.
-        if (isKept && error instanceof MessageTooLarge) this.#catchUp();
-        else if (isKept) this.#notRecovered(groupId, place, error);
-        else if (this.#places.get(groupId) === place) this.forget(groupId);
+        if (this.#places.get(groupId) === place) {
+          // Another join, made meanwhile, may still be answered.
+          if (!place.isMember && place.asking === 0) this.forget(groupId);
+          // The message of this call is at fault, not the question.
+          else if (place.isMember && error instanceof MessageTooLarge) this.#catchUp();
+          else if (place.isMember) this.#notRecovered(groupId, place, error);
+        }
         reject(error);
       };
       this.#recover(groupId, place, payload, place.epoch !== 0n, { resolve, reject: failed });
@@ -2384,6 +2389,7 @@ class GroupRecovery {
     // What was told without its offset may be among what is given back: rather none of that than something twice.
     const isPassedOver = answer.recovered && place.hasStrayed;
     const isWhole = answer.recovered && !isPassedOver && !place.hasMissed;
+    place.isMember = true;
     place.isBehind = false;
     place.hasMissed = false;
     if (!answer.recovered || isPassedOver) [place.epoch, place.offset] = [answer.epoch, answer.offset];
