@@ -28,6 +28,8 @@
 #define MAX_DELIVERY 4096
 #define MAX_EVENTS 1024
 #define READ_BYTES (1 << 20)
+/* Enough for a header; what comes with it of the payload is copied although nobody looks at it. */
+#define HEADER_READ_BYTES 16
 #define BLOCK_BYTES (1 << 16)
 /* How many messages may be on their way when they are timed: 65 seconds of the fastest paced scenario. */
 #define DUE_SLOTS (1 << 16)
@@ -247,22 +249,50 @@ static void take_websocket(struct cast *cast, struct member *member, const uint8
     }
 }
 
-static void read_member(struct cast *cast, struct member *member) {
-    int is_counted = !member->checks && !cast->job.is_websocket;
-    ssize_t size = recv(member->socket, read_buffer, READ_BYTES, MSG_DONTWAIT | (is_counted ? MSG_TRUNC : 0));
-    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (size <= 0) {
+/* Returns how many bytes came; 0: there is nothing to be had now, or no more. */
+static uint64_t receive(struct cast *cast, struct member *member, uint64_t size, int flags) {
+    ssize_t came = recv(member->socket, read_buffer, size, MSG_DONTWAIT | flags);
+    if (came > 0) {
+        cast->read_at = now_ns();
+        return (uint64_t)came;
+    }
+    if (came == 0 || (errno != EAGAIN && errno != EINTR)) {
         cast->figures.closed++;
         epoll_ctl(cast->poll, EPOLL_CTL_DEL, member->socket, NULL);
+    }
+    return 0;
+}
+
+/* Headers are read, what they are of is thrown away in the kernel, as all is that comes by TCP. */
+static void count_websocket(struct cast *cast, struct member *member) {
+    uint64_t size, came;
+    do {
+        uint64_t left = member->left;
+        size = left ? left < READ_BYTES ? left : READ_BYTES : HEADER_READ_BYTES;
+        came = receive(cast, member, size, left ? MSG_TRUNC : 0);
+        if (!left)
+            take_websocket(cast, member, read_buffer, came);
+        else {
+            if (!member->is_control) cast->figures.bytes += came;
+            member->left -= came;
+        }
+    } while (came == size);
+}
+
+static void read_member(struct cast *cast, struct member *member) {
+    int is_counted = !member->checks;
+    if (is_counted && cast->job.is_websocket) {
+        count_websocket(cast, member);
         return;
     }
-    cast->read_at = now_ns();
+    uint64_t size = receive(cast, member, READ_BYTES, is_counted ? MSG_TRUNC : 0);
+    if (!size) return;
     if (is_counted)
-        cast->figures.bytes += (uint64_t)size;
+        cast->figures.bytes += size;
     else if (cast->job.is_websocket)
-        take_websocket(cast, member, read_buffer, (uint64_t)size);
+        take_websocket(cast, member, read_buffer, size);
     else
-        take_payload(cast, member, read_buffer, (uint64_t)size);
+        take_payload(cast, member, read_buffer, size);
 }
 
 static void write_block(struct cast *cast) {
