@@ -11,8 +11,8 @@ from meshrelay.config.schema import HttpConfig
 from meshrelay.http.console import Console, Place, Widen, make_console
 from meshrelay.http.console_feed import FEED_COUNTS
 from meshrelay.http.console_state import StateSources
-from meshrelay.http.console_tickets import TicketAuthenticator, Tickets
-from meshrelay.session.auth import Authenticator
+from meshrelay.http.console_tickets import OWNERS, USER_PREFIX, TicketAuthenticator, Tickets
+from meshrelay.session.auth import Authenticator, ReservingAuthenticator
 from meshrelay.session.dispatch import Dispatcher
 
 __all__ = ["ConsoleNode"]
@@ -33,8 +33,11 @@ class ConsoleNode:
         self._console: Console | None = None
 
     def guard(self, authenticator: Authenticator) -> Authenticator:
-        """Return what takes tickets of the console as well."""
-        return TicketAuthenticator(authenticator, self.tickets) if self._is_on else authenticator
+        """Return what takes tickets of the console as well, and gives nobody else the ID of one."""
+        if self._is_on:
+            return TicketAuthenticator(authenticator, self.tickets)
+        # A node that has a console believes this one who its UDP clients are (`meshrelay.http.reserve`).
+        return ReservingAuthenticator(authenticator, USER_PREFIX, OWNERS)
 
     def open(
         self, sources: StateSources, place: Place, dispatcher: Dispatcher, widen: Widen | None = None

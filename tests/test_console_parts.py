@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from meshrelay.config.schema import Config, HttpConfig
-from meshrelay.http.console_tickets import TicketAuthenticator
+from meshrelay.errors import MalformedPayload
+from meshrelay.http.console_tickets import USER_PREFIX, TicketAuthenticator
 from tests.test_service import NodeKit
 
 
@@ -19,9 +20,11 @@ class ConsoleNodeTests(NodeKit):
         self.assertEqual(set(node.console.statistics().values()), {0})
 
     def test_off(self) -> None:
-        """``console = false``: nobody is let in by a ticket, and nothing is remembered."""
+        """``console = false``: nobody is let in by a ticket, and nothing is remembered. IDs of consoles are nobody's."""
         node = self.start(Config(http=HttpConfig(console=False)))
         self.assertNotIsInstance(node.authenticator, TicketAuthenticator)
+        self.assertRaises(MalformedPayload, node.authenticator.authenticate, f"{USER_PREFIX}evil", None)
+        self.assertEqual(node.authenticator.authenticate("ann", None).user_id, "ann")
         self.assertEqual(set(node.console.statistics().values()), {0})
 
     def test_stop(self) -> None:

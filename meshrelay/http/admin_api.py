@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import msgspec
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -202,7 +202,10 @@ class AdminApiPage(Page):
                 repeats.failed(key, fingerprint)
             return result
 
-        return self._run(route, given).addBoth(ended)
+        # Who is gone, or has waited too long, will ask again with the key: what was begun is done to its end and kept.
+        told: Deferred[Answer] = Deferred()
+        self._run(route, given).addBoth(ended).chainDeferred(told)
+        return told
 
     def _run(self, route: Route, given: Input) -> Deferred[Answer]:
         return Deferred.fromCoroutine(self._result_of(route, given)).addErrback(self._failed, route)
@@ -214,6 +217,9 @@ class AdminApiPage(Page):
         # A caller who is gone, or who waited for too long, has cancelled it.
         failure.trap(Exception)
         error = failure.value
+        if isinstance(error, FirstError):
+            # Of several nodes that were asked at once.
+            error = error.subFailure.value
         if isinstance(error, CancelledError):
             raise error
         self._api.problems += 1

@@ -14,10 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 from meshrelay.components.group_table import GroupTable, LiveGroup, Tap
 from meshrelay.interfaces import ISession
 
-__all__ = ["MAX_COUNTED", "GroupRate", "GroupRates"]
+__all__ = ["LEAST_SECONDS", "MAX_COUNTED", "GroupRate", "GroupRates"]
 
 #: Groups whose messages are counted at the same time; of more, the oldest.
 MAX_COUNTED = 10_000
+
+#: Readers that come closer together are told the same.
+LEAST_SECONDS = 0.5
 
 
 class GroupRate(NamedTuple):
@@ -57,6 +60,9 @@ class GroupRates:
         self._counts: dict[str, _Count] = {}
         self._is_counting = False
         self._asked_at = 0.0
+        #: What was told last, and when; None: nothing was since `start`.
+        self._told: dict[str, GroupRate] = {}
+        self._told_at: float | None = None
         table.when_made(self._made)
         table.when_discarded(self._discarded)
 
@@ -69,6 +75,7 @@ class GroupRates:
             return
         self._is_counting = True
         self._asked_at = self._clock.seconds()
+        self._told_at = None
         for group in islice(self._table, MAX_COUNTED):
             self._made(group)
 
@@ -88,8 +95,14 @@ class GroupRates:
         self._counts.pop(group.id, None)
 
     def take(self) -> dict[str, GroupRate]:
-        """The rates of the groups that were busy since the last call, by ID; busiest first."""
+        """The rates of the groups that were busy since the last call, by ID; busiest first.
+
+        Who asks within `LEAST_SECONDS` of another reader is told the same as that one.
+        """
         now = self._clock.seconds()
+        if self._told_at is not None and 0 <= now - self._told_at < LEAST_SECONDS:
+            return self._told
+        self._told_at = now
         elapsed = max(now - self._asked_at, 0.001)
         self._asked_at = now
         busy = sorted((each for each in self._counts.values() if each.messages), key=lambda each: -each.messages)
@@ -97,4 +110,5 @@ class GroupRates:
         for count in busy:
             rates[count.group.id] = GroupRate(round(count.messages / elapsed, 1), round(count.bytes / elapsed, 1))
             count.messages = count.bytes = 0
+        self._told = rates
         return rates

@@ -23,6 +23,7 @@ from meshrelay.session.auth import Authenticator, Identity, ReservingAuthenticat
 
 __all__ = [
     "MAX_TICKETS",
+    "OWNERS",
     "TICKET_KEY_BYTES",
     "TICKET_SECONDS",
     "USER_PREFIX",
@@ -42,6 +43,9 @@ TICKET_KEY_BYTES = 32
 
 #: User IDs of consoles begin so.
 USER_PREFIX = "console:"
+
+#: Whose such IDs are, for the text that others are told.
+OWNERS = "the console"
 
 #: No JWT begins so: its first part is the base64 of an object.
 _TOKEN_PREFIX = "console."
@@ -150,7 +154,7 @@ class TicketAuthenticator(Authenticator):
     """
 
     def __init__(self, others: Authenticator, tickets: Tickets) -> None:
-        self._others = ReservingAuthenticator(others, USER_PREFIX, "the console")
+        self._others = ReservingAuthenticator(others, USER_PREFIX, OWNERS)
         self._tickets = tickets
 
     def authenticate(self, user_id: str | None, token: str | None) -> Identity:

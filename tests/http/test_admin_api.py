@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 
 from meshrelay.http.admin_api import AdminApi, AdminApiPage
 from meshrelay.http.admin_keys import WRONG_KEYS_AT_ONCE
@@ -30,6 +32,12 @@ class ApiTestCase(AdminTestCase):
         self.ann = self.sign_in("ann", "b")
         self.cluster.join(self.ann, STATIC)
         self.cluster.run(0.1)
+
+    def hang_up(self, request: bytes) -> None:
+        """Send a request and be gone before the answer."""
+        channel, _ = self.site.connect(NODE, HERE)
+        channel.dataReceived(request)
+        channel.connectionLost(Failure(ConnectionLost()))
 
     def told(self, response: Response) -> tuple[int, Any, Any]:
         """Status, code and field of an answer."""
@@ -247,6 +255,26 @@ class RepeatTests(ApiTestCase):
         self.sign_in("bob", "c")
         self.assertEqual(self.post("/admin/users/bob/messages", {"text": "x"}, "Idempotency-Key: k").status, 200)
 
+    def test_gone(self) -> None:
+        """Who hangs up, or waits too long, and asks again is answered as before, and nothing is done twice."""
+        actions = self.api.actions
+        publish, waiting = actions._publish, Deferred[None]()
+
+        async def publish_slowly(*arguments: Any) -> Any:
+            await waiting
+            return await publish(*arguments)
+
+        self.patch(actions, "_publish", publish_slowly)
+        lines = ["Host: localhost", JSON, "Content-Length: 12", "Idempotency-Key: k"]
+        request = "\r\n".join([f"POST {MESSAGES} HTTP/1.1", *lines, "", '{"text":"x"}']).encode()
+        self.hang_up(request)
+        slow = self.post(MESSAGES, {"text": "x"}, "Idempotency-Key: k")
+        self.assertEqual(self.told(slow)[:2], (409, "in_progress"))
+        waiting.callback(None)
+        again = self.post(MESSAGES, {"text": "x"}, "Idempotency-Key: k")
+        self.assertEqual((again.status, again.headers["Idempotency-Replayed"]), (202, "true"))
+        self.assertEqual(self.heard(self.ann), [("server", b"x")])
+
     def test_bad_key(self) -> None:
         """A key stands once and is short."""
         for headers in (
@@ -295,6 +323,17 @@ class TroubleTests(ApiTestCase):
         (response,) = parse_responses(transport.value())
         self.assertEqual((response.status, "Retry-After" in response.headers), (503, True))
         self.assertTrue(all(each.called for each in waiting))
+
+    def test_hangs_up(self) -> None:
+        """A client that goes while several nodes are asked is no bug, and not in the log."""
+
+        async def read() -> Any:
+            await gatherResults([Deferred(), Deferred()], consumeErrors=True)
+
+        self.break_nodes(read)
+        problems = self.api.statistics()["problems"]
+        self.hang_up(b"GET /admin/nodes HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual((self.api.statistics()["problems"], self.flushLoggedErrors()), (problems, []))
 
     def test_parts(self) -> None:
         """The page is made of an API; its counts are always the same."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshrelay.http import console_rates
-from meshrelay.http.console_rates import GroupRates
+from meshrelay.http.console_rates import LEAST_SECONDS, GroupRates
 from tests.http.console_kit import ConsoleTestCase
 
 
@@ -36,6 +36,25 @@ class GroupRatesTests(ConsoleTestCase):
         self.assertGreater(rates[self.two].bytes, 5 * 52)
         self.clock.advance(1)
         self.assertEqual(self.rates.take(), {})
+
+    def test_two_readers(self) -> None:
+        """Two consoles that look one right after the other see the same, and neither takes it from the other."""
+        self.rates.start()
+        for _ in range(3):
+            self.say(self.one, 5)
+            self.clock.advance(1 - LEAST_SECONDS / 2)
+            first = self.rates.take()
+            self.say(self.two, 1)
+            self.clock.advance(LEAST_SECONDS / 2)
+            self.assertIs(self.rates.take(), first)
+            self.assertEqual(list(first)[0], self.one)
+        self.clock.advance(LEAST_SECONDS)
+        self.assertEqual([rate.messages for rate in self.rates.take().values()], [1.3])
+        self.rates.stop()
+        self.rates.start()
+        self.say(self.one, 1)
+        self.clock.advance(0.1)
+        self.assertEqual(list(self.rates.take()), [self.one])
 
     def test_nothing_while_nobody_looks(self) -> None:
         """Groups are left alone before and after, and whoever listened there before still does."""

@@ -217,7 +217,18 @@ class Promises:
 
     def test_not_public(self) -> None:
         """Pages for operators are not there for the world."""
-        paths = ("/metrics", "/cluster", "/links", "/admin/overlay", "/direct")
+        paths = ["/metrics", "/cluster", "/links", "/admin/overlay", "/direct"]
+        # The node takes all of these for the same pages.
+        paths += [
+            "/metrics/",
+            "/metrics/x",
+            "/metrics/%zz",
+            "/%6detrics",
+            "/cluster/",
+            "/links/x",
+            "/%61dmin/groups",
+            "/direct/ann",
+        ]
         self.assertEqual({path: self.get(path)[0] for path in paths}, dict.fromkeys(paths, 404))
 
     def test_relay(self) -> None:
