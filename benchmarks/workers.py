@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import select
 import socket
 import statistics
@@ -55,8 +54,8 @@ _BEGIN, _END = "<!-- workers: written by workers.py -->", "<!-- workers: end -->
 def processor_seconds(pid: int) -> float:
     """What a process and its children that run have spent, user and system.
 
-    To the nanosecond, as the scheduler counts it: ticks of 10 ms, of which a process that wakes briefly gets too many or
-    too few, say little about one at a low rate.
+    To the nanosecond, as the scheduler counts it: ticks of 10 ms, of which a process that wakes briefly gets too many
+    or too few, say little about one at a low rate.
     """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     own = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9

@@ -20,7 +20,7 @@ class ConsoleNodeTests(NodeKit):
         self.assertEqual(set(node.console.statistics().values()), {0})
 
     def test_off(self) -> None:
-        """``console = false``: nobody is let in by a ticket, and nothing is remembered. IDs of consoles are nobody's."""
+        """``console = false``: nobody is let in by a ticket, or by the ID of a console; nothing is remembered."""
         node = self.start(Config(http=HttpConfig(console=False)))
         self.assertNotIsInstance(node.authenticator, TicketAuthenticator)
         self.assertRaises(MalformedPayload, node.authenticator.authenticate, f"{USER_PREFIX}evil", None)

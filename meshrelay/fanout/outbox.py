@@ -32,6 +32,10 @@ POLICIES = (DISCONNECT, DROP_OLDEST, DROP_NEWEST)
 #: More than this is not joined into one write, nor left waiting for the end of a turn.
 MAX_WRITE_BYTES = 128 * 1024
 
+#: Answers that wait one behind the other are joined up to here: each for itself would take more room than its bytes,
+#: and a policy that looks for something to drop would have to pass them all.
+MAX_JOINED_BYTES = 4096
+
 
 class OutboxLimits(NamedTuple):
     """The bound of each outbox, and what happens there."""
@@ -123,9 +127,12 @@ class Outbox:
         self._add((data, count, False))
 
     def _add(self, item: _Item) -> None:
-        if self._is_over or (self._finished is not None and item[2]):
+        if self._is_over or self._finished is not None:
             return
-        self._waiting.append(item)
+        if self._is_paused and not item[2]:
+            self._queue_answer(item)
+        else:
+            self._waiting.append(item)
         self._waiting_bytes += len(item[0])
         if self._is_paused:
             if self._waiting_bytes > self._limits.limit_bytes:
@@ -136,6 +143,13 @@ class Outbox:
         elif self._waiting_bytes > MAX_WRITE_BYTES:
             # Not at the end of the turn: a client that asks much in one read would make us hold all the answers.
             self._write()
+
+    def _queue_answer(self, item: _Item) -> None:
+        last = self._waiting[-1] if self._waiting else None
+        if last is not None and not last[2] and len(last[0]) < MAX_JOINED_BYTES:
+            self._waiting[-1] = (last[0] + item[0], last[1] + item[1], False)
+        else:
+            self._waiting.append(item)
 
     def take(self) -> tuple[Callable[[bytes], int], bytes] | None:
         """See `meshrelay.fanout.turn.Sendable`."""
@@ -210,7 +224,7 @@ class Outbox:
         self._write()
 
     def finish(self, finished: Callable[[], None]) -> None:
-        """Take nothing more that may be dropped, and call `finished` once everything was handed to the writer."""
+        """Take nothing more, and call `finished` once everything was handed to the writer."""
         self._finished = finished
         if not self._is_paused:
             self._write()

@@ -47,7 +47,8 @@ class TokenBucket:
         if tokens > self._burst:  # noqa: PLR1730
             tokens = self._burst
         self._updated_at = now
-        taken = count if tokens >= count else int(tokens)
+        # Below 0: `now`, the begin of a read, may lie before the last token was taken.
+        taken = count if tokens >= count else max(0, int(tokens))
         self._tokens = tokens - taken
         return taken
 

@@ -124,8 +124,8 @@ class Connection:
         self._heard_at = reception.alarms.now()
         self._counters.connections += 1
         self._counters.connections_total += 1
-        rules = reception.rules
-        self._alarm: Alarm = reception.alarms.call_later(rules.hello_timeout_seconds, self._hello_missing)
+        timeout_seconds = reception.rules.hello_timeout_seconds
+        self._alarm: Alarm = reception.alarms.call_later(timeout_seconds, lambda: self.close(CloseReason.HELLO_TIMEOUT))
 
     @property
     def session(self) -> Session | None:
@@ -239,6 +239,8 @@ class Connection:
             else:
                 self._leave_session(reason)
             self.link.close(reason, text or (reason.text if reason is not None else ""))
+            # What still arrives is thrown away, and the client's own end is seen.
+            self._read_on()
 
     def _end(self, counted_as: str) -> bool:
         """Become CLOSED. False: it was."""
@@ -261,9 +263,6 @@ class Connection:
             self._reception.registry.detach(session, self.link)
         else:
             self._reception.registry.end(session, reason)
-
-    def _hello_missing(self) -> None:
-        self.close(CloseReason.HELLO_TIMEOUT)
 
     def _greet(self, frame: Frame) -> None:
         if frame.ver == CORE_VER and frame.cmd == CoreCommand.HELLO:
@@ -395,6 +394,8 @@ class Connection:
     def _time_passed(self) -> None:
         rules = self._reception.rules
         now = self._reception.alarms.now()
+        if self._is_reading_paused and self.link.transport_name != "udp":
+            self._heard_at = now  # What it says is left in the socket.
         if now - self._heard_at >= rules.ttl_seconds(self.link.transport_name):
             self.close(CloseReason.IDLE)
             return
@@ -417,7 +418,8 @@ class Connection:
         if frame.cmd == CoreCommand.PONG:
             self._pong(frame)
         elif frame.cmd == CoreCommand.ACK and len(frame.payload) == ACK_BYTES:
-            self._ack(frame)
+            if self._session is not None:
+                self._session.acknowledge(int.from_bytes(frame.payload, "big"))
         elif frame.cmd == CoreCommand.GOODBYE:
             self.close(None)
         elif not self._is_allowed(frame):
@@ -442,10 +444,6 @@ class Connection:
         if self._session is not None and self._is_pong_due and frame.payload == self._ping_number.to_bytes(8, "big"):
             self._is_pong_due = False
             self._session.latency_seconds = max(0.0, self._reception.alarms.now() - self._pinged_at)
-
-    def _ack(self, frame: Frame) -> None:
-        if self._session is not None:
-            self._session.acknowledge(int.from_bytes(frame.payload, "big"))
 
     def _is_allowed(self, frame: Frame) -> bool:
         """Whether the rate limit lets `frame` through; if not, it has been answered."""
@@ -493,6 +491,10 @@ class Connection:
                 self._core_command(frame)
             else:
                 self._run(frame)
-        if self._is_reading_paused and not self._is_busy and self._state is State.OPEN:
+        if not self._is_busy and self._state is State.OPEN:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._is_reading_paused:
             self._is_reading_paused = False
             self.link.resume_reading()

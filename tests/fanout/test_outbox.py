@@ -10,6 +10,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from meshrelay.counters import NodeCounters
+from meshrelay.fanout import outbox
 from meshrelay.fanout.outbox import (
     DISCONNECT,
     DROP_NEWEST,
@@ -292,6 +293,26 @@ class DropOldestTests(OutboxTestCase):
         self.outbox.send(b"x")
         self.assertEqual(self.overflows, [101])
 
+    def test_small_answers(self) -> None:
+        """Small answers that wait take no more room than their bytes, and keep their place."""
+        self.fill(b"a" * 10)
+        for _ in range(20):
+            self.outbox.send(b"12", 2)
+        self.assertEqual((len(self.outbox._waiting), self.outbox.waiting_bytes), (2, 50))
+        self.outbox.push(b"b" * 10, 1)
+        self.outbox.send(b"3")
+        self.writer.drain()
+        self.assertEqual(self.written, b"a" * 10 + b"12" * 20 + b"b" * 10 + b"3")
+        self.assertEqual((self.counters.transports["tcp"].messages_sent, self.overflows), (43, []))
+
+    def test_joined_answers(self) -> None:
+        """They are joined up to a bound, so that one more costs little."""
+        self.patch(outbox, "MAX_JOINED_BYTES", 10)
+        self.fill()
+        for _ in range(20):
+            self.outbox.send(b"12")
+        self.assertEqual((len(self.outbox._waiting), self.outbox.waiting_bytes), (4, 40))
+
     def test_too_large_alone(self) -> None:
         """A push that is over the bound by itself is dropped, and with it what waited."""
         self.fill(b"a" * 50, b"b" * 101)
@@ -442,12 +463,14 @@ class EndTests(OutboxTestCase):
         self.writer.drain()
         self.assertEqual(ends, [b"pushgoodbye"])
 
-    def test_pushes_after_finish(self) -> None:
-        """Once the end is near no push is taken any more, so that GOODBYE is the last word."""
+    def test_after_finish(self) -> None:
+        """Once the end is near nothing is taken any more, so that GOODBYE is the last word, however long it waits."""
         self.fill(b"push")
         self.outbox.send(b"goodbye")
         self.outbox.finish(lambda: None)
         self.outbox.push(b"late", 1)
+        self.outbox.send(b"pong")
+        self.assertEqual(self.outbox.waiting_bytes, 11)
         self.writer.drain()
         self.assertEqual(self.written, b"pushgoodbye")
 

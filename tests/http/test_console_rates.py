@@ -47,7 +47,7 @@ class GroupRatesTests(ConsoleTestCase):
             self.say(self.two, 1)
             self.clock.advance(LEAST_SECONDS / 2)
             self.assertIs(self.rates.take(), first)
-            self.assertEqual(list(first)[0], self.one)
+            self.assertEqual(next(iter(first)), self.one)
         self.clock.advance(LEAST_SECONDS)
         self.assertEqual([rate.messages for rate in self.rates.take().values()], [1.3])
         self.rates.stop()

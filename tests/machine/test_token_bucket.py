@@ -63,6 +63,16 @@ class TokenBucketTests(SynchronousTestCase):
         self.assertEqual(slow.take(0.0), 2.0)
         self.assertEqual(slow.take(2.0), 0.0)
 
+    def test_earlier(self) -> None:
+        """Who asks with a time before the last token was taken is given what there is, which may be nothing."""
+        bucket = TokenBucket(1000.0, 10.0, 1000.0)
+        for _ in range(10):
+            bucket.take(1000.0)
+        for _ in range(6):
+            bucket.take(1000.006)
+        self.assertEqual(bucket.take_up_to(20, 1000.0), 0)
+        self.assertEqual(bucket.take_up_to(20, 1000.007), 1)
+
     def test_peek(self) -> None:
         """Looking takes nothing."""
         self.assertEqual(self.bucket.peek(1000.0), 0.0)

@@ -597,6 +597,30 @@ class OrderTests(SynchronousTestCase):
         self.app.let_go()
         self.assertFalse(self.ann.link.is_reading_paused)
 
+    def test_not_idle_while_paused(self) -> None:
+        """A client to which the node does not listen is not silent; it is when it says nothing afterwards."""
+        session = SessionConfig(pending_commands=2, tcp_ttl_seconds=30, hook_timeout_seconds=300)
+        node = make_node(Config(session=session), self.app.setup)
+        bob = node.sign_in("bob")
+        for payload in (b"1", b"2", b"3"):
+            bob.send(SLOW, payload, ver=2)
+        node.advance(100)
+        self.assertEqual((bob.link.is_reading_paused, bob.link.close_reason), (True, None))
+        for _ in range(3):
+            self.app.let_go()
+        node.advance(29)
+        self.assertIsNone(bob.link.close_reason)
+        node.advance(2)
+        self.assertIs(bob.link.close_reason, CloseReason.IDLE)
+
+    def test_closed_while_paused(self) -> None:
+        """A connection that is closed is read again, so that the client's own end is seen."""
+        for payload in (b"1", b"2", b"3"):
+            self.ann.send(SLOW, payload, ver=2)
+        self.assertTrue(self.ann.link.is_reading_paused)
+        self.ann.connection.close(CloseReason.DRAINING)
+        self.assertFalse(self.ann.link.is_reading_paused)
+
     def test_udp_drops(self) -> None:
         """UDP cannot be paused: what is too much is dropped and counted, the rest runs in order."""
         bob = self.node.sign_in("bob", "udp")
