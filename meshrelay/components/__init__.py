@@ -20,6 +20,7 @@ group_parts         puts all of these together
 direct              the component of direct messages; direct_commands those of clients
 direct_routes       at the sender's node: who has the peer; direct_channels remembers it
 direct_delivery     at the peer's node: what the application says, and the push
+node_post           what must reach other nodes, of rooms, links and direct messages
 place_ids           IDs of groups and rooms, from which the node that made them can be read
 push_runs           neighbours of one read as a run of pushes
 rooms               the room component: what the application may do, and how its parts fit together
@@ -28,7 +29,7 @@ room_edge           what sessions of this node do in rooms
 room_asks           how it comes to the home of the room: by a call here, by numbered messages elsewhere
 room_home           what the home makes of it; room_table the rooms and members, room_losses who was lost
 room_outlet         what is sent in a room, in one order, to this node (room_seats) and to others
-room_nodes          the other nodes; room_post what must reach them
+room_nodes          the other nodes
 links               the component of P2P links: how its parts, link_parts, fit together
 link_commands       the commands of clients; link_forward the one that must be fast
 link_facts          where sessions of this node are, and how far from it

@@ -24,6 +24,7 @@ from meshrelay.components.direct_commands import DirectCommands
 from meshrelay.components.direct_delivery import DirectDelivery, check_message_size, push_direct
 from meshrelay.components.direct_routes import DirectRoutes, Outside, RouteParts
 from meshrelay.components.hooks import Command
+from meshrelay.components.node_post import NodePost
 from meshrelay.config.schema import Config
 from meshrelay.errors import CommandError, MalformedPayload, MeshError, MessageIsEmpty
 from meshrelay.fanout.turn import Turn
@@ -114,6 +115,7 @@ class DirectMessages:
         self._is_exposed = False
         self._clear_callbacks: list[Callable[[str, User], object]] = []
         self._disconnect_callbacks: list[DisconnectCallback] = []
+        self._post = NodePost(parts.nodes, parts.alarms)
         #: Node ID -> (number, outcome) to be told at the end of the turn.
         self._results: dict[str, list[tuple[int, int]]] = {}
         #: (node, sender, peer) -> generation that was refused; what is older than REFUSED_SECONDS goes.
@@ -163,7 +165,7 @@ class DirectMessages:
 
     def session_closed(self, session: ISession, reason: CloseReason | None) -> None:
         """See `ISessionObserver`: all its peers are told, unless the user has only signed in anew, anywhere."""
-        if reason is CloseReason.REPLACED:
+        if reason in (CloseReason.REPLACED, CloseReason.MOVED):
             return
         user = session.user
         for channel in self._table.peers_of(user.user_id):
@@ -186,6 +188,8 @@ class DirectMessages:
             "direct_lookups": self._routes.lookups,
             "direct_stale": self._routes.stale,
             "direct_timeouts": self._routes.timeouts,
+            "direct_results_kept": self._post.kept_count,
+            "direct_results_dropped": self._post.dropped,
             "direct_refused_kept": len(self._refused) + len(self._refused_before),
         }
 
@@ -346,7 +350,8 @@ class DirectMessages:
         """Tell all nodes what became of their messages. Called at the end of the turn."""
         results, self._results = self._results, {}
         for node_id, outcomes in results.items():
-            self._nodes.send(node_id, NodeKind.DIRECT_RESULTS, encode_results(outcomes))
+            # Without it all that is sent behind it to a peer who moves would wait.
+            self._post.tell(node_id, NodeKind.DIRECT_RESULTS, encode_results(outcomes))
 
     def _results_came(self, node_id: str, data: bytes) -> None:
         for number, outcome in decode_results(data):
@@ -427,6 +432,7 @@ class DirectMessages:
     def node_gone(self, node_id: str) -> None:
         """See `INodeObserver`."""
         self.node_lost(node_id)
+        self._post.node_gone(node_id)
 
     async def _check_users(self, node_id: str, channels: list[Channel]) -> None:
         for channel in channels:

@@ -101,6 +101,10 @@ class GroupCallbacks:
         else:
             self._tell(self._make_discard, Command.GROUP_LOST, session, groups)
 
+    def member_moved(self, session: ISession) -> None:
+        """A member's session goes on at another node, which tells what becomes of it."""
+        self._lost.discard(session)
+
     def remote_member_lost(self, group: LiveGroup, user_id: str, sid: str, tell: Tell) -> None:
         """The node of a member was lost.
 

@@ -130,15 +130,21 @@ class GroupCommands:
         if self.join.before or self.join.after or self.create.before or self.create.after:
             return self._join_random_with_hooks(session, wanted, reliable)
         group = self._table.pick_joinable(session.user.user_id)
-        if group is not None:
+        if group is not None and not self._admission.must_wait(group.id):
             self._join_with(session, group.id, wanted.message, reliable)
             return encode_created(False, group.id)
-        if not self._group_nodes.is_alone:
-            return self._join_random_elsewhere(session, wanted, reliable)
+        if group is not None or not self._group_nodes.is_alone:
+            return self._join_random_later(session, wanted, reliable, group.id if group is not None else None)
         return encode_created(True, self._admission.make(session, self._new_group_of(wanted)).id)
 
-    async def _join_random_elsewhere(self, session: ISession, wanted: JoinRandom, reliable: bool) -> bytes:
-        group_id = await self._pick_elsewhere(session)
+    async def _join_random_later(
+        self, session: ISession, wanted: JoinRandom, reliable: bool, picked: str | None
+    ) -> bytes:
+        """:param picked: a group that must be entered first; None: one of another node is looked for."""
+        if picked is None:
+            group_id = await self._pick_elsewhere(session)
+        else:
+            group_id = picked if await self._is_entered(picked) else None
         if group_id is not None and not self._is_member(group_id, session):
             self._join_with(session, group_id, wanted.message, reliable)
             return encode_created(False, group_id)

@@ -141,7 +141,13 @@ class GroupEntries:
                 raise GroupNotFound
             return group
         except BaseException as error:
-            self._end(entry, error if isinstance(error, (GroupNotFound, RemoteTimeout, TooManyGroups)) else None)
+            told: Exception | None = None
+            if isinstance(error, (GroupNotFound, RemoteTimeout, TooManyGroups)):
+                told = error
+            elif self._table.find(group_id) is None:
+                # Given up, so nobody knows whether there is such a group: who waited as well may try again.
+                told = RemoteTimeout()
+            self._end(entry, told)
             raise
         finally:
             self._clock.callLater(0, self._end, entry, None)

@@ -146,7 +146,9 @@ class GroupLog:
     def publish(self, entries: Sequence[bytes]) -> None:
         """Give messages of this node their offsets, and hand them to all; at once if the store is away."""
         size = sum(map(len, entries))
-        if self.is_unsure or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        # What is on its way to the store is handed out before, which takes no longer than the store may.
+        is_direct = self.is_unsure and not self._is_appending
+        if is_direct or self._waiting_bytes + size > MAX_WAITING_BYTES:
             self._publish_unlogged(entries)
             return
         self._waiting += entries

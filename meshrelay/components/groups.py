@@ -149,6 +149,7 @@ class Groups(PlaceHooks):
     def session_moved(self, session: ISession) -> None:
         """See `ISessionObserver`: the member stays one until the other node has had time to enter the groups."""
         groups = self._table.groups_of(session)
+        self._callbacks.member_moved(session)
         for group in groups:
             group.channel.unsubscribe(session)
             group.leave_pushes(session)

@@ -23,7 +23,7 @@ from meshrelay.components.link_facts import LinkFacts
 from meshrelay.components.link_groups import cut_into_groups, group_size, make_sync_bytes
 from meshrelay.components.link_parts import LinkRules, LinkSurroundings, within
 from meshrelay.components.link_plan import PlanGroup, RoomPlan
-from meshrelay.components.room_post import RoomPost
+from meshrelay.components.node_post import NodePost
 from meshrelay.errors import (
     MalformedFrame,
     MeshError,
@@ -78,7 +78,7 @@ class LinkHome:
 
     _log = Logger()
 
-    def __init__(self, around: LinkSurroundings, rules: LinkRules, facts: LinkFacts, post: RoomPost) -> None:
+    def __init__(self, around: LinkSurroundings, rules: LinkRules, facts: LinkFacts, post: NodePost) -> None:
         self._around = around
         self._nodes = around.nodes
         self._rooms = around.rooms

@@ -25,7 +25,7 @@ from meshrelay.components.link_forward import LinkForward
 from meshrelay.components.link_groups import cut_into_groups, group_size, make_sync_bytes
 from meshrelay.components.link_home import LinkHome
 from meshrelay.components.link_parts import LinkRules, LinkSurroundings
-from meshrelay.components.room_post import RoomPost
+from meshrelay.components.node_post import NodePost
 from meshrelay.errors import MessageTooLarge, NotInRoom, NotSignedIn
 from meshrelay.interfaces import Hook, IComponent, INodeObserver, IPeerLinks, ISession
 from meshrelay.model import CloseReason, LinkPair, User
@@ -50,7 +50,7 @@ class PeerLinks:
         self._nodes = around.nodes
         self._rooms = around.rooms
         self._rules = rules
-        self._post = RoomPost(around.nodes, around.alarms)
+        self._post = NodePost(around.nodes, around.alarms)
         self._facts = LinkFacts(around.nodes.node_id, around.rooms, rules)
         self._home = LinkHome(around, rules, self._facts, self._post)
         self._edge = LinkEdge(around, rules)

@@ -13,8 +13,8 @@ from itertools import count
 from twisted.internet.defer import Deferred
 
 from meshrelay.background import Alarms
+from meshrelay.components.node_post import NodePost
 from meshrelay.components.place_ids import home_key, node_key
-from meshrelay.components.room_post import RoomPost
 from meshrelay.errors import (
     AlreadyMember,
     CommandError,
@@ -81,7 +81,7 @@ class RoomAsks:
     :ivar timeouts: asks that were given up.
     """
 
-    def __init__(self, nodes: INodes, post: RoomPost, alarms: Alarms, perform: Callable[[str, RoomAsk], bytes]) -> None:
+    def __init__(self, nodes: INodes, post: NodePost, alarms: Alarms, perform: Callable[[str, RoomAsk], bytes]) -> None:
         self._nodes = nodes
         self._post = post
         self._alarms = alarms

@@ -5,10 +5,10 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from meshrelay.background import Alarms
+from meshrelay.components.node_post import NodePost
 from meshrelay.components.room_asks import RoomAsks
 from meshrelay.components.room_edge import RoomEdge
 from meshrelay.components.room_home import RoomHome
-from meshrelay.components.room_post import RoomPost
 from meshrelay.errors import CommandError
 from meshrelay.interfaces import INodeObserver, INodes
 from meshrelay.wire.node_kinds import NodeKind
@@ -29,7 +29,7 @@ class RoomCasts:
     :ivar lost: casts that were not taken.
     """
 
-    def __init__(self, nodes: INodes, post: RoomPost, alarms: Alarms) -> None:
+    def __init__(self, nodes: INodes, post: NodePost, alarms: Alarms) -> None:
         self._nodes = nodes
         self._post = post
         self._alarms = alarms
@@ -64,7 +64,7 @@ class RoomCasts:
 class RoomNodes:
     """See the module."""
 
-    def __init__(self, nodes: INodes, home: RoomHome, asks: RoomAsks, edge: RoomEdge, post: RoomPost) -> None:
+    def __init__(self, nodes: INodes, home: RoomHome, asks: RoomAsks, edge: RoomEdge, post: NodePost) -> None:
         self._home = home
         self._asks = asks
         self._edge = edge

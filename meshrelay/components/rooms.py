@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from meshrelay.background import Alarms
 from meshrelay.components.hooks import Command, PlaceHooks
+from meshrelay.components.node_post import NodePost
 from meshrelay.components.room_asks import RoomAsks
 from meshrelay.components.room_commands import RoomCommands
 from meshrelay.components.room_edge import RoomEdge
@@ -27,7 +28,6 @@ from meshrelay.components.room_home import MAX_FACTS_BYTES, RoomHome, RoomRules
 from meshrelay.components.room_losses import RoomLosses
 from meshrelay.components.room_nodes import RoomCasts, RoomNodes
 from meshrelay.components.room_outlet import OutletWays, RoomOutlet
-from meshrelay.components.room_post import RoomPost
 from meshrelay.components.room_seats import RoomSeats
 from meshrelay.components.room_table import RoomTable, RoomWatcher
 from meshrelay.errors import InternalError, MalformedFrame, MessageTooLarge, NotSignedIn
@@ -79,7 +79,7 @@ class Rooms(PlaceHooks):
         self._node_id = nodes.node_id
         self._sessions = around.sessions
         self._rules = rules
-        self._post = RoomPost(nodes, alarms)
+        self._post = NodePost(nodes, alarms)
         self._seats = RoomSeats(around.hub, rules.max_rooms_per_user)
         self._casts = RoomCasts(nodes, self._post, alarms)
         ways = OutletWays(nodes.node_id, self._seats, around.turn, alarms, self._casts.send)

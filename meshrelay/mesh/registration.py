@@ -125,6 +125,8 @@ class Registration:
     async def _claim(self, record: UserRecord) -> None:
         key = (record.user_id, record.sid)
         self._claims.pop(key, None)
+        # The session was over here, and has come back before that could be said.
+        self._releases.pop(key, None)
         self._claiming[key] = record
         try:
             before = await self._directory.claim_user(record)

@@ -8,14 +8,16 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from meshrelay.components.node_post import RETRY_SECONDS
 from meshrelay.config.schema import Config, DirectConfig, SessionConfig
 from meshrelay.errors import ErrorCode, MessageIsEmpty, MessageTooLarge, UserDeclined, UserNotFound
 from meshrelay.interfaces import IComponent, IDirectMessages, IMeshRelay
-from meshrelay.model import Status, User
+from meshrelay.model import CloseReason, Status, User
 from meshrelay.testing.memory_groups import GroupCluster
 from meshrelay.testing.memory_mesh import Line
 from meshrelay.testing.node import MemoryClient, make_node
 from meshrelay.wire.commands import Command, decode_error, decode_pushed_direct, encode_direct
+from meshrelay.wire.node_kinds import NodeKind
 
 
 def told(client: MemoryClient, cmd: int = Command.DM_SEND) -> list[tuple[str, bytes]]:
@@ -212,6 +214,19 @@ class OneNodeTests(SynchronousTestCase):
         self.assertEqual(told(self.bob, Command.DM_PEER_GONE), [("ann", b"ann left bob")])
         self.assertEqual(told(cid, Command.DM_PEER_GONE), [])
 
+    def test_peer_elsewhere(self) -> None:
+        """Nobody is told of a user whose session ends only because it, or a newer one, is at another node."""
+        self.direct.on_user_disconnect(lambda user, peer_id: b"gone")
+        for reason in (CloseReason.REPLACED, CloseReason.MOVED):
+            ann = self.node.sign_in("ann")
+            ann.request(Command.DM_SEND, encode_direct("bob", b"x"))
+            ann.connection.close(reason)
+            self.node.settle()
+            session = self.node.registry.find_user("ann")
+            if session is not None:
+                self.node.registry.end(session, reason)
+            self.assertEqual(told(self.bob, Command.DM_PEER_GONE), [])
+
     def test_answerer_gone(self) -> None:
         """Who was written to is missed as well."""
         self.direct.on_user_disconnect(lambda user, peer_id: b"gone")
@@ -265,6 +280,27 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(told(self.ann), [("bob", b"hi")])
         self.assertEqual(self.cluster["a"].direct.statistics()["direct_lookups"], 1)
         self.assertEqual(self.cluster["b"].direct.statistics()["direct_lookups"], 0)
+
+    def test_full_link(self) -> None:
+        """An outcome that no link takes is told later, so that what is sent to a peer who moves need not wait for it."""
+        nodes, is_full = self.cluster["b"].direct._nodes, True
+        send = nodes.send
+        self.patch(
+            nodes,
+            "send",
+            lambda node_id, kind, data: not (is_full and kind == NodeKind.DIRECT_RESULTS) and send(node_id, kind, data),
+        )
+        request_id = self.ann.ask(Command.DM_SEND, encode_direct("bob", b"one"))
+        self.cluster.run(0.2)
+        self.assertEqual(told(self.bob), [("ann", b"one")])
+        self.assertIsNone(self.ann.answer_to(request_id))
+        self.assertEqual(self.cluster["b"].direct.statistics()["direct_results_kept"], 1)
+        is_full = False
+        self.cluster.run(RETRY_SECONDS + 0.1)
+        answer = self.ann.answer_to(request_id)
+        assert answer is not None
+        self.assertEqual(answer.status, Status.OK)
+        self.assertEqual(self.cluster["a"].direct.statistics()["direct_in_flight"], 0)
 
     def test_pipelined(self) -> None:
         """Many messages at once keep their order, and each is answered."""

@@ -73,6 +73,16 @@ class LostAndBackTests(CallbackTestCase):
         self.assertEqual([each[0] for each in self.seen(self.ann)], ["GROUP_LOST", "GROUP_BACK"])
         self.assertEqual(self.seen(again), [])
 
+    def test_moved(self) -> None:
+        """Of a session that goes on at another node nothing is kept, be it in a group or in none."""
+        for client in (self.bob, self.node.sign_in("cid")):
+            session = self.node.registry.find_session(client.sid)
+            assert session is not None
+            client.lose()
+            self.assertIn(session, self.groups._callbacks._lost)
+            self.groups.session_moved(session)
+            self.assertNotIn(session, self.groups._callbacks._lost)
+
     def test_gone_for_good(self) -> None:
         """Who was lost and stays away is not lost a second time."""
         self.bob.lose()

@@ -328,6 +328,14 @@ class GivenUpTests(EntryTestCase):
         self.assertEqual(len(home.heard(NodeKind.GROUP_EXIT)), 1)
         self.assertEqual(self.count("groups"), 0)
 
+    def test_cancelled_for_two(self) -> None:
+        """Who waited for the same group is told to try again: nobody knows whether there is such a group."""
+        self.start("h")
+        first, second = (self.enter(group_of("h")) for _ in range(2))
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.failureResultOf(second, RemoteTimeout)
+
     def test_session_is_over(self) -> None:
         """A user who left while the group was looked for is no member; both nodes give the group up again."""
         (home,) = self.start("h")

@@ -18,7 +18,7 @@ from meshrelay.mesh.alone import Alone
 from meshrelay.testing.heap_clock import HeapClock
 from meshrelay.testing.memory_groups import GroupCluster
 from meshrelay.testing.node import MemoryClient, MemoryNode, NodeSurroundings, make_node
-from meshrelay.wire.commands import Command, PushedMessage
+from meshrelay.wire.commands import Command, JoinRandom, PushedMessage, encode_join_random
 from meshrelay.wire.group_log import LogEntry, LogPage, LogRun, encode_entry
 from meshrelay.wire.history_commands import LoggedPush, Recovered, decode_logged_push
 from tests.components.log_kit import log_config, recover
@@ -167,6 +167,31 @@ class PublishTests(LogCase):
         self.assertEqual([(push.epoch, push.offset) for push in self.pushes(self.bob)], [(0, 0)])
         self.assertEqual(self.count("unlogged"), 1)
         self.store.release()
+
+    def test_order_while_unsure(self) -> None:
+        """What one says while an earlier message of it is still with a store that fails comes behind that one."""
+        self.store.is_holding = True
+        self.say(b"1")
+        self.log.take(LogRun(0, 0, (self.entry(1, b"x"),)))
+        self.say(b"2")
+        [held], self.store.held, self.store.is_holding = self.store.held, [], False
+        held.errback(DirectoryUnavailable("away"))
+        self.node.settle()
+        self.assertEqual([each.message for each in self.pushes(self.bob)], [b"x", b"1", b"2"])
+
+    def test_join_random(self) -> None:
+        """Who is led into the group by chance is answered once its history is known: from then on nothing is missed."""
+        self.log.is_synced = False
+        self.store.is_holding = True
+        dan = self.node.sign_in("dan")
+        number = dan.ask(Command.GROUP_JOIN_RANDOM, encode_join_random(JoinRandom(60, False, 0, b"")))
+        self.node.settle()
+        self.assertIsNone(dan.answer_to(number))
+        self.store.release()
+        self.node.settle()
+        answer = dan.answer_to(number)
+        assert answer is not None
+        self.assertEqual((answer.payload, self.log.is_synced), (b"\0" + self.lobby.encode(), True))
 
     def test_last_words(self) -> None:
         """What the last member said before it left gets its place, and only then is the group gone."""

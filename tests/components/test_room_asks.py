@@ -7,9 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.background import Alarms
 from meshrelay.components import room_asks
+from meshrelay.components.node_post import NodePost
 from meshrelay.components.place_ids import new_place_id, node_key
 from meshrelay.components.room_asks import ANSWER_SECONDS, RoomAsks
-from meshrelay.components.room_post import RoomPost
 from meshrelay.errors import (
     AlreadyMember,
     CommandError,
@@ -55,7 +55,7 @@ class RoomAsksTests(SynchronousTestCase):
         self.asked: list[RoomAsk] = []
         self.nodes["b"].handle(NodeKind.ROOM_ASK, lambda _, payload: self.asked.append(decode_room_ask(payload)))
         alarms = Alarms(self.clock)
-        self.asks = RoomAsks(self.node, RoomPost(self.node, alarms), alarms, self.perform)
+        self.asks = RoomAsks(self.node, NodePost(self.node, alarms), alarms, self.perform)
         self.asks.node_met("b")
         self.refusal: CommandError | None = None
 

@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.background import Alarms
+from meshrelay.components.node_post import NodePost
 from meshrelay.components.place_ids import new_place_id, node_key
 from meshrelay.components.room_asks import RoomAsks
 from meshrelay.components.room_edge import ADOPT_TRIES, RoomEdge
-from meshrelay.components.room_post import RoomPost
 from meshrelay.errors import TooManyRooms
 from meshrelay.session.session import Session
 from meshrelay.testing.builders import make_session
@@ -33,7 +33,7 @@ class RoomEdgeTests(SynchronousTestCase):
         alarms = Alarms(self.clock)
         self.asked: list[RoomAsk] = []
         nodes["b"].handle(NodeKind.ROOM_ASK, lambda _, payload: self.asked.append(decode_room_ask(payload)))
-        post = RoomPost(nodes["a"], alarms)
+        post = NodePost(nodes["a"], alarms)
         self.asks = RoomAsks(nodes["a"], post, alarms, self.kit.home.perform)
         self.asks.node_met("b")
         self.edge = RoomEdge(nodes["a"], self.kit.home, self.asks, self.kit.seats, alarms, 4.0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.background import Alarms
+from meshrelay.components.node_post import NodePost
 from meshrelay.components.place_ids import new_place_id, node_key
 from meshrelay.components.room_nodes import RoomCasts
-from meshrelay.components.room_post import RoomPost
 from meshrelay.errors import ErrorCode
 from meshrelay.model import Status
 from meshrelay.testing.builders import make_sid
@@ -201,7 +201,7 @@ class RoomCastsTests(SynchronousTestCase):
         room = kit.create()
         kit.join(room, "bob@b", "cat@c")
         nodes = PairedNodes("abc")
-        post = RoomPost(nodes["a"], Alarms(kit.clock))
+        post = NodePost(nodes["a"], Alarms(kit.clock))
         casts = RoomCasts(nodes["a"], post, Alarms(kit.clock))
         casts.home = kit.home
         # As when a link is full: what was told before waits, and nothing may overtake it.
@@ -220,7 +220,7 @@ class RoomCastsTests(SynchronousTestCase):
         room = kit.create()
         kit.join(room, "dan@d")
         node, alarms = PairedNodes("abc")["a"], Alarms(kit.clock)
-        casts = RoomCasts(node, RoomPost(node, alarms), alarms)
+        casts = RoomCasts(node, NodePost(node, alarms), alarms)
         casts.home = kit.home
         casts.send(room.id, "d", b"", True)
         kit.clock.advance(1)

@@ -259,6 +259,18 @@ class LossTests(RegistrationTestCase):
         self.assertEqual((self.holders(), self.holders("old")), (("node-a",), ()))
         self.assertTrue(self.registration.is_whole)
 
+    def test_comes_back_while_away(self) -> None:
+        """A session that is over here, goes on elsewhere, and comes back is not signed out by its first end."""
+        record = self.sign_in()
+        self.directory.is_away = True
+        self.sign_out()
+        self.pass_seconds(0.1)
+        self.users["ann"] = record
+        self.registration.claim(record)
+        self.directory.is_away = False
+        self.pass_seconds(5)
+        self.assertEqual(self.find(), record)
+
     def test_displaced_while_away(self) -> None:
         """A sign-in that the directory missed still ends the older one elsewhere, once."""
         older = make_user_record("ann", "node-b", "older", 5)

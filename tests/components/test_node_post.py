@@ -1,4 +1,4 @@
-"""What rooms send to other nodes."""
+"""What components send to other nodes, and must arrive."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.background import Alarms
-from meshrelay.components import room_post
-from meshrelay.components.room_post import RoomPost
+from meshrelay.components import node_post
+from meshrelay.components.node_post import NodePost
 from meshrelay.testing.paired_nodes import PairedNode, PairedNodes
 from meshrelay.wire.node_kinds import NodeKind
 
@@ -22,7 +22,7 @@ class FullNode(PairedNode):
         return not self.is_full and super().send(node_id, kind, payload)
 
 
-class RoomPostTests(SynchronousTestCase):
+class NodePostTests(SynchronousTestCase):
     """A link that takes no more, and does so again."""
 
     def setUp(self) -> None:
@@ -32,7 +32,7 @@ class RoomPostTests(SynchronousTestCase):
         self.node = FullNode(nodes, "a")
         self.came: list[bytes] = []
         nodes["b"].handle(NodeKind.ROOM_ASK, lambda node_id, payload: self.came.append(payload))
-        self.post = RoomPost(self.node, Alarms(self.clock))
+        self.post = NodePost(self.node, Alarms(self.clock))
 
     def test_send(self) -> None:
         """What is taken arrives; what is not is told to be lost."""
@@ -67,7 +67,7 @@ class RoomPostTests(SynchronousTestCase):
 
     def test_bound(self) -> None:
         """So much is kept, and one more is counted as dropped."""
-        self.patch(room_post, "MAX_KEPT", 3)
+        self.patch(node_post, "MAX_KEPT", 3)
         self.node.is_full = True
         for number in range(4):
             self.post.tell("b", NodeKind.ROOM_ASK, b"%d" % number)

@@ -1,4 +1,4 @@
-"""What rooms send to other nodes, where a message that was not taken must not be forgotten.
+"""What components send to other nodes, where a message that was not taken must not be forgotten.
 
 A link takes only so much. What may fail says so to its caller; what must arrive is kept here, in order, until the link
 takes it again, and until then nothing else may overtake it.
@@ -12,17 +12,17 @@ from meshrelay.background import Alarms
 from meshrelay.interfaces import INodes
 from meshrelay.wire.node_kinds import NodeKind
 
-__all__ = ["MAX_KEPT", "RETRY_SECONDS", "RoomPost"]
+__all__ = ["MAX_KEPT", "RETRY_SECONDS", "NodePost"]
 
 #: How often it is tried again.
 RETRY_SECONDS = 0.5
 
 #: Messages that are kept for one node. One more is dropped: a member that is gone may then stay in the list of its room
-#: until it comes back or its node is lost.
+#: until it comes back or its node is lost, and direct messages between two users wait until they are idle.
 MAX_KEPT = 100_000
 
 
-class RoomPost:
+class NodePost:
     """See the module.
 
     :ivar refused: messages that no link took, and that were told to be lost.
