@@ -26,7 +26,7 @@ MAX_ALL_HOLDINGS = 200_000
 #: Holders of one peer that are worth an answer.
 MAX_HOLDERS = 3
 
-#: Peers known to speak WebRTC, linked now or not; the one named longest ago goes first.
+#: Peers known to speak WebRTC, linked now or never yet; the one named longest ago goes first.
 MAX_WRTC_PEERS = 10_000
 
 #: Peers said to be of npm's package; the one named longest ago goes first.
@@ -117,6 +117,8 @@ class LinkTable:
         link = self._links.pop(peer_id, None)
         if link is None:
             return
+        # Who comes under this ID next may be somebody else, whom a signal kills.
+        self._wrtc.pop(peer_id, None)
         self._near.discard(peer_id)
         place, last = self._places.pop(peer_id), self._order.pop()
         if last != peer_id:

@@ -8,6 +8,7 @@ not look for the longest packet of a path, so messages stay within what gets thr
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -15,6 +16,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, DatagramFrameReceived, HandshakeCompleted, QuicEvent
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 
@@ -153,7 +155,9 @@ class RelayQuic(DatagramProtocol):
         if self._gone is not None or self._socket is None:
             return
         for packet, _ in self._quic.datagrams_to_send(now=self._reactor.seconds()):
-            self._socket.write(packet)
+            # What the kernel does not take is lost, as it may be on the way. The timers must go on: they find out.
+            with suppress(OSError, MessageLengthError):
+                self._socket.write(packet)
             if self._gone is not None:
                 # Writing may show that nobody listens.
                 return

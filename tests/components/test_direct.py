@@ -282,7 +282,7 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(self.cluster["b"].direct.statistics()["direct_lookups"], 0)
 
     def test_full_link(self) -> None:
-        """An outcome that no link takes is told later, so that what is sent to a peer who moves need not wait for it."""
+        """An outcome that no link takes is told later, so that what is sent to a peer who moves need not wait."""
         nodes, is_full = self.cluster["b"].direct._nodes, True
         send = nodes.send
         self.patch(

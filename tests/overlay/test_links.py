@@ -172,6 +172,14 @@ class HoldingTests(SynchronousTestCase):
 class WrtcTests(SynchronousTestCase):
     """Who speaks WebRTC."""
 
+    def test_gone(self) -> None:
+        """Nothing is known of who comes under an ID whose link is gone: that may be somebody else."""
+        table = linked(1)
+        table.mark_wrtc(peer(1))
+        table.remove(peer(1))
+        table.add(peer(1), is_own=False, now=1.0)
+        self.assertFalse(table.takes_signals(peer(1)))
+
     def test_marked(self) -> None:
         """Only who is known to speak it does."""
         table = linked(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime
+from errno import ENETUNREACH, EPERM
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class MemorySocket:
         self.protocol = protocol
         self.sent: list[bytes] = []
         self.is_closed = False
+        #: Why no packet can be sent.
+        self.trouble: OSError | None = None
         self.connected_to: tuple[str, int] | None = None
 
     def connect(self, host: str, port: int) -> None:
@@ -37,6 +40,8 @@ class MemorySocket:
     def write(self, packet: bytes) -> None:
         """See `IUDPTransport`."""
         assert not self.is_closed
+        if self.trouble is not None:
+            raise self.trouble
         self.sent.append(packet)
 
     def getHost(self) -> IPv4Address:
@@ -68,6 +73,10 @@ class MemoryReactor(Clock):
     def resolve(self, name: str) -> Deferred[str]:
         """See `IReactorCore`."""
         return succeed(self.addresses[name]) if name in self.addresses else fail(DNSLookupError(name))
+
+
+def _refuse(socket: MemorySocket, packet: bytes) -> None:
+    raise OSError(EPERM, "not permitted")
 
 
 class RelayQuicTests(SynchronousTestCase):
@@ -226,6 +235,37 @@ class RelayQuicTests(SynchronousTestCase):
             self.reactor.advance(1.0)
         [told] = self.receiver.told
         self.assertIn("lost", str(told))
+
+    def test_no_network(self) -> None:
+        """Where the kernel takes no packets the link ends as with a server that is silent, and can be closed."""
+        self.open()
+        self.reactor.sockets[0].trouble = OSError(ENETUNREACH, "unreachable")
+        for _ in range(400):
+            self.reactor.advance(1.0)
+        [told] = self.receiver.told
+        self.assertIn("lost", str(told))
+        self.server = None
+        link = self.open()
+        self.reactor.sockets[-1].trouble = OSError(EPERM, "not permitted")
+        link.send(b"x")
+        self.successResultOf(link.close())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_no_network_at_once(self) -> None:
+        """An attempt that cannot send a packet can be given up, and leaves nothing."""
+        listen = self.reactor.listenUDP
+
+        def listen_without(port: int, protocol: Any, interface: str = "") -> MemorySocket:
+            self.patch(MemorySocket, "write", _refuse)
+            return listen(port, protocol, interface)
+
+        self.patch(self.reactor, "listenUDP", listen_without)
+        opened = self.dial()
+        self.reactor.advance(20.0)
+        opened.cancel()
+        self.failureResultOf(opened, CancelledError)
+        self.assertTrue(self.reactor.sockets[0].is_closed)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_flow(self) -> None:
         """While the congestion window holds messages back the owner is asked to pause, and then to go on."""
