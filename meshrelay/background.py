@@ -7,15 +7,21 @@ fire, and a reactor timer for each would cost memory and a heap operation for ea
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from heapq import heappop, heappush
 from inspect import isawaitable
 from math import ceil
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-__all__ = ["Alarm", "Alarms", "result_of", "start"]
+__all__ = ["Alarm", "Alarms", "in_time", "result_of", "start", "stop_reactor"]
+
+T = TypeVar("T")
 
 
 def start(coroutine: Coroutine[Deferred[object], object, object], log: Logger, what: str) -> Deferred[None]:
@@ -34,6 +40,28 @@ def start(coroutine: Coroutine[Deferred[object], object, object], log: Logger, w
 async def result_of(result: object) -> object:
     """Return what a callback of the application gives in the end: what it returned, or what comes of that."""
     return await result if isawaitable(result) else result
+
+
+def in_time(work: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
+    """Fire with what `work` gives; after `seconds` it is cancelled, and this fails with TimeoutError.
+
+    That also where it goes on: a coroutine may catch its cancellation and wait for something else, for ever perhaps.
+    """
+    answer: Deferred[T] = Deferred(lambda _: work.cancel())
+
+    def ended(outcome: T | Failure) -> None:
+        # Afterwards nobody waits for it.
+        if not answer.called:
+            answer.callback(outcome)
+
+    work.addBoth(ended)
+    return answer.addTimeout(seconds, clock)
+
+
+def stop_reactor(reactor: Any) -> None:
+    """Stop `reactor`, unless somebody has done so: a signal, the admin API, the end of the supervisor."""
+    with suppress(ReactorNotRunning):
+        reactor.stop()
 
 
 class Alarm:

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from meshrelay import __version__
-from meshrelay.background import Alarms
+from meshrelay.background import Alarms, stop_reactor
 from meshrelay.cluster import Cluster, NodeFace
 from meshrelay.components.direct import DirectMessages, DirectRules
 from meshrelay.components.direct_routes import RouteParts
@@ -356,7 +356,7 @@ class Node(Service):
 
     def _end_soon(self) -> None:
         # Whoever asked for it gets an answer first.
-        self._reactor.callLater(END_SECONDS, self._reactor.stop)
+        self._reactor.callLater(END_SECONDS, stop_reactor, self._reactor)
 
     def metrics(self) -> CollectorRegistry:
         """Return what makes the metrics page of this process."""

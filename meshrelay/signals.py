@@ -18,6 +18,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
+from meshrelay.background import stop_reactor
 from meshrelay.config.schema import Config
 from meshrelay.errors import ConfigError
 from meshrelay.transport.service_manager import ServiceManager
@@ -66,7 +67,7 @@ class SignalHandler:
             return
         self._is_stopping = True
         self._log.info("{name}: stopping", name=name)
-        self._reactor.stop()
+        stop_reactor(self._reactor)
 
     def reload(self) -> None:
         """Apply the configuration as it is now; a wrong one changes nothing."""

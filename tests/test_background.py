@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.background import Alarm, Alarms, start
+from meshrelay.background import Alarm, Alarms, in_time, start, stop_reactor
 
 
 class StartTests(SynchronousTestCase):
@@ -162,3 +163,48 @@ class AlarmTests(AlarmTestCase):
         self.assertEqual(len(late), 300)
         self.assertGreaterEqual(min(late), 0.0)
         self.assertLess(max(late), 0.11)
+
+
+class InTimeTests(SynchronousTestCase):
+    """What must not take longer."""
+
+    def setUp(self) -> None:
+        """It may take 10 seconds."""
+        self.clock = Clock()
+        self.work: Deferred[str] = Deferred()
+        self.answer = in_time(self.work, 10.0, self.clock)
+
+    def test_in_time(self) -> None:
+        """What ends in time is given on, be it a failure, and no timer is left."""
+        self.work.callback("done")
+        self.assertEqual((self.successResultOf(self.answer), self.clock.getDelayedCalls()), ("done", []))
+        self.failureResultOf(in_time(fail(KeyError()), 10.0, self.clock), KeyError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_too_late(self) -> None:
+        """What takes longer is cancelled."""
+        self.clock.advance(10.0)
+        self.failureResultOf(self.answer, TimeoutError)
+        self.assertTrue(self.work.called)
+
+    def test_cancelled(self) -> None:
+        """Who waits no more cancels the work."""
+        self.answer.cancel()
+        self.failureResultOf(self.answer, CancelledError)
+        self.assertTrue(self.work.called)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class StopTests(SynchronousTestCase):
+    """The end of the reactor."""
+
+    def test_twice(self) -> None:
+        """Whoever comes second does nothing; any other error is told."""
+        errors: list[Exception] = [ReactorNotRunning(), KeyError()]
+
+        class Stopped:
+            def stop(self) -> None:
+                raise errors.pop(0)
+
+        stop_reactor(Stopped())
+        self.assertRaises(KeyError, stop_reactor, Stopped())

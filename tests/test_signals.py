@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -121,6 +122,21 @@ class SignalTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.reactor.stops, 1)
         self.assertIn("SIGINT again: not waiting any longer", self.log())
+
+    def test_drains_already(self) -> None:
+        """A signal to a node that the admin API drains raises nothing; the next one does not wait for clients."""
+        self.run_reactor()
+
+        def refuse() -> None:
+            raise ReactorNotRunning
+
+        self.patch(self.reactor, "stop", refuse)
+        self.node.reception.lingering.add("a client that does not close")
+        stopped = self.node.stopService()
+        self.send(signal.SIGTERM)
+        self.assertNoResult(stopped)
+        self.send(signal.SIGTERM)
+        self.successResultOf(stopped)
 
     def test_second_before_the_drain(self) -> None:
         """A second one that comes before the drain has begun does no harm."""

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from meshrelay.background import result_of, start
+from meshrelay.background import in_time, result_of, start
 from meshrelay.components.direct_channels import Channel, ChannelTable, Place
 from meshrelay.components.direct_commands import DirectCommands
 from meshrelay.components.direct_delivery import DirectDelivery, check_message_size, push_direct
@@ -377,7 +377,7 @@ class DirectMessages:
         for callback in self._disconnect_callbacks:
             try:
                 waiting = Deferred.fromCoroutine(result_of(callback(user, peer_id)))
-                made = await waiting.addTimeout(self._rules.lookup_timeout_seconds, self._clock)
+                made = await in_time(waiting, self._rules.lookup_timeout_seconds, self._clock)
             except Exception:  # the application's bug must not keep the peer from being forgotten
                 self._log.failure("a callback for a user who is gone failed")
                 continue

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from meshrelay.background import result_of
+from meshrelay.background import in_time, result_of
 from meshrelay.errors import MessageTooLarge
 from meshrelay.interfaces import ISession, MessageCallback, ReceiveCallback
 from meshrelay.wire.buffer import encode_str8
@@ -119,9 +119,10 @@ class DirectDelivery:
         self._queues[pair] = deque()
         passed = Deferred.fromCoroutine(self._ask(direct, session))
         if not passed.called:
-            passed.addTimeout(self._seconds, self._clock)
-        passed.addErrback(self._failed, direct)
-        passed.addCallback(self._passed, pair, session, done)
+            passed = in_time(passed, self._seconds, self._clock)
+        # Behind the deadline: what was given up is not pushed later, out of its order.
+        outcome = passed.addCallback(self._push, direct, session).addErrback(self._failed, direct)
+        outcome.addCallback(self._passed, pair, session, done)
 
     def _failed(self, failure: Failure, direct: Direct) -> Outcome:
         if failure.check(_Declined):
@@ -147,7 +148,8 @@ class DirectDelivery:
                 behind.extendleft(reversed(queue))
                 return
 
-    async def _ask(self, direct: Direct, session: ISession) -> Outcome:
+    async def _ask(self, direct: Direct, session: ISession) -> bytes:
+        """Return what the peer is to get; empty: nothing."""
         message = direct.message
         ver, cmd, sender = direct.ver, direct.cmd, direct.sender_id
         for ask in self._receive:
@@ -159,6 +161,9 @@ class DirectDelivery:
                 if not isinstance(changed, bytes):
                     raise TypeError(f"a callback returned {type(changed).__name__}, not bytes or None")
                 message = changed
+        return message
+
+    def _push(self, message: bytes, direct: Direct, session: ISession) -> Outcome:
         if session.is_over:
             return Outcome.NOT_HERE
         if message:

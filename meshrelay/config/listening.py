@@ -105,7 +105,11 @@ def parse_stream_place(text: str) -> StreamPlace:
     # tcp:7200:127.0.0.1 is legal: the interface is the argument after the port (and after tls:'s backlog).
     place = position + (1 if kind == "tcp" else 2)
     by_position = positional[place] if kind != "ssl" and len(positional) > place else default_interface
-    directory = named.get("path") or positional[0] if kind == "tls" else ""
+    directory = ""
+    if kind == "tls":
+        directory = named.get("path") or (positional[0] if positional else "")
+        if not directory:
+            raise ValueError("tls: must be followed by the directory of its PEM files: tls:/etc/meshrelay/pem:443")
     return StreamPlace(kind, named.get("interface", by_position), directory)
 
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from meshrelay.background import in_time
 from meshrelay.components.hooks import Command, PipelinedCommand
 from meshrelay.counters import NodeCounters
 from meshrelay.errors import CommandError, InternalError, TimedOut, UnknownCommand
@@ -172,7 +173,7 @@ class Dispatcher:
 
     def _when_done(self, session: Session, frame: Frame, result: Deferred[bytes]) -> Deferred[None] | None:
         if not result.called:
-            result.addTimeout(self._timeout_seconds, self._clock)
+            result = in_time(result, self._timeout_seconds, self._clock)
 
         link = session.link
 

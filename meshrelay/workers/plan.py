@@ -161,6 +161,9 @@ def keep_what_needs_a_restart(old: Config, new: Config) -> Config:
         theirs = getattr(new, section)
         changes = {name: getattr(theirs, name) for name, key in keys.items() if key.reload}
         sections[section] = msgspec.structs.replace(getattr(old, section), **changes)
+    if old.auth.mode == "token" and new.auth.mode != "token":
+        # The mode stays, and with it what tokens are checked by; as in `Node.reload`.
+        sections["auth"] = msgspec.structs.replace(old.auth, allowed_origins=new.auth.allowed_origins)
     return Config(**sections)
 
 

@@ -221,6 +221,8 @@ class Supervisor(Node):
 
     def _launch(self, index: int, protocol: WorkerProtocol) -> IProcessTransport:
         plan = self._plan(index)
+        # Again: what tidies up old files may have taken it since.
+        write_plan(plan)
         # One that was killed has left it behind, and the next one could not listen there.
         plan.socket_path.unlink(missing_ok=True)
         # The last that it sent may have been read after its end.

@@ -4,6 +4,7 @@
 
     supervisor --"cut", "reload", end of file--> standard input --> Leash --> WorkerNode
     supervisor <--{"places": {...}}------------- descriptor 3 <---- Leash <-- WorkerNode, when it is ready
+    supervisor <--"alive"----------------------- descriptor 3 <---- Leash <-- WorkerNode, while it comes round
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 
 import msgspec
 from twisted.application.service import MultiService
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from meshrelay.background import stop_reactor
 from meshrelay.errors import ConfigError
 from meshrelay.http.console import Console
 from meshrelay.http.console_state import StateSources
@@ -33,7 +34,7 @@ from meshrelay.workers.metrics import answer_metrics
 from meshrelay.workers.output import STANDARD_ERROR, STANDARD_OUTPUT, LineCutter
 from meshrelay.workers.plan import WorkerPlan, read_plan
 from meshrelay.workers.pool import CUT, RELOAD
-from meshrelay.workers.worker_process import READY_DESCRIPTOR, ReadyWorker
+from meshrelay.workers.worker_process import BEAT, BEAT_SECONDS, READY_DESCRIPTOR, ReadyWorker
 
 __all__ = ["Leash", "WorkerNode", "make_worker"]
 
@@ -67,6 +68,12 @@ class Leash(Protocol):
         transport: Any = self.transport
         if transport is not None:
             transport.write(msgspec.json.encode(ReadyWorker(dict(places))) + b"\n")
+
+    def say_alive(self) -> None:
+        """Tell the supervisor that this process comes round."""
+        transport: Any = self.transport
+        if transport is not None:
+            transport.write(BEAT.encode() + b"\n")
 
     def _line_received(self, line: str) -> None:
         command = self._commands.get(line)
@@ -110,6 +117,12 @@ class WorkerNode(Node):
         if self.running:
             self._is_ready = True
             self._leash.say_ready(self.places.addresses())
+            self._beat()
+
+    def _beat(self) -> None:
+        # To the end of the process: one that drains comes round as well.
+        self._leash.say_alive()
+        self._reactor.callLater(BEAT_SECONDS, self._beat)
 
     def cut_drain(self) -> None:
         """Do nothing: a service manager sends its signal to every process of a service, and the supervisor one more.
@@ -134,11 +147,7 @@ class WorkerNode(Node):
         os.close(nowhere)
         # Sockets that are connected stay so without their files.
         shutil.rmtree(self._plan.directory, ignore_errors=True)
-        try:
-            self._reactor.stop()
-        except ReactorNotRunning:
-            # A signal was faster.
-            pass
+        stop_reactor(self._reactor)
 
 
 def make_worker(plan_path: str, reactor: Any) -> MultiService:

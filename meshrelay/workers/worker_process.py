@@ -6,7 +6,9 @@
     pool <----- ready, ended, failed ----- WorkerProcess <---------- WorkerProtocol: what it writes, its end
 
 The process holds three pipes: standard input, on which it is told things and whose end tells it that the supervisor is
-dead; output and error, which are logged; and `READY_DESCRIPTOR`, on which it says once that it is ready.
+dead; output and error, which are logged; and `READY_DESCRIPTOR`, on which it says once that it is ready, and from then
+on every `BEAT_SECONDS` that it comes round. One that does not, because something in it blocks, is killed: the kernel
+would give it its part of the new connections for ever.
 """
 
 from __future__ import annotations
@@ -25,10 +27,27 @@ from twisted.python.failure import Failure
 from meshrelay.machine.backoff import Backoff
 from meshrelay.workers.output import STANDARD_ERROR, STANDARD_OUTPUT, LineCutter, WorkerLog
 
-__all__ = ["READY_DESCRIPTOR", "PoolOfWorker", "ReadyWorker", "WorkerExit", "WorkerProcess", "WorkerProtocol"]
+__all__ = [
+    "BEAT",
+    "BEAT_SECONDS",
+    "MAX_MISSED_BEATS",
+    "READY_DESCRIPTOR",
+    "PoolOfWorker",
+    "ReadyWorker",
+    "WorkerExit",
+    "WorkerProcess",
+    "WorkerProtocol",
+]
 
-#: Where a worker writes a `ReadyWorker` as one line of JSON.
+#: Where a worker writes a `ReadyWorker` as one line of JSON, and then the line `BEAT`.
 READY_DESCRIPTOR = 3
+
+BEAT = "alive"
+BEAT_SECONDS = 5.0
+
+#: A worker that says nothing for more of these is killed. They are counted and not measured, so that a machine that was
+#: suspended kills nobody.
+MAX_MISSED_BEATS = 6
 
 #: A worker that lived for so long is started again at once, as if it were the first time.
 LONG_LIFE_SECONDS = 60.0
@@ -146,6 +165,8 @@ class WorkerProcess:
         self._process: IProcessTransport | None = None
         self._started_at = 0.0
         self._timer: IDelayedCall | None = None
+        self._missed = 0
+        self._watch: IDelayedCall | None = None
         self._is_stopping = False
 
     @property
@@ -164,19 +185,37 @@ class WorkerProcess:
             self.ended(WorkerExit(None, f"could not be started: {error}", ""))
 
     def ready_received(self, line: str) -> None:
-        """The process says that it is ready."""
+        """The process says that it is ready, or that it still comes round."""
+        if line == BEAT:
+            self._missed = 0
+            return
         try:
             places = msgspec.json.decode(line, type=ReadyWorker).places
         except msgspec.DecodeError as error:
             self._log.error("{worker}: not a ready line: {error}", worker=self.name, error=str(error))
             return
         self.is_ready = True
+        self._missed = 0
+        if self._watch is None:
+            self._watch = self._clock.callLater(BEAT_SECONDS, self._look)
         self._pool.worker_ready(self, places)
+
+    def _look(self) -> None:
+        self._watch = None
+        self._missed += 1
+        if self._missed > MAX_MISSED_BEATS:
+            self._log.error("{worker} does not come round, killing it", worker=self.name)
+            self.kill()
+            return
+        self._watch = self._clock.callLater(BEAT_SECONDS, self._look)
 
     def ended(self, end: WorkerExit) -> None:
         """The process is gone: start another one later, unless it was asked to stop."""
         self._process = None
         self.is_ready = False
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if self._clock.seconds() - self._started_at >= LONG_LIFE_SECONDS:
             self._backoff.succeeded()
         # The pool may stop everybody because of this.
@@ -203,7 +242,7 @@ class WorkerProcess:
         self._signal("TERM")
 
     def kill(self) -> None:
-        """End the process at once; after `terminate`."""
+        """End the process at once."""
         self._signal("KILL")
 
     def _signal(self, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -142,6 +142,25 @@ class DeliveryTests(SynchronousTestCase):
         self.asked[1][1].callback(True)
         self.assertEqual((self.outcomes[1:], self.came()), ([(b"2", Outcome.TAKEN)], [b"2"]))
         self.assertEqual(self.delivery.failed, 1)
+
+    def test_goes_on(self) -> None:
+        """A callback that does not heed its end holds up nobody, and what it says later delivers nothing."""
+        late: Deferred[bool] = Deferred()
+
+        async def stubborn(ver: int, cmd: int, message: bytes, sender_id: str, receiver: User) -> bool:
+            try:
+                return await Deferred[bool]()
+            except CancelledError:
+                return await late
+
+        self.delivery.on_receive(stubborn)
+        self.deliver(b"1")
+        self.deliver(b"2")
+        self.clock.advance(SECONDS)
+        self.clock.advance(SECONDS)
+        self.assertEqual(self.outcomes, [(b"1", Outcome.TIMED_OUT), (b"2", Outcome.TIMED_OUT)])
+        late.callback(True)
+        self.assertEqual((self.came(), self.delivery.waiting_count), ([], 0))
 
     def test_bound(self) -> None:
         """Only so many messages wait behind slow callbacks; one more is refused, and the rest is not harmed."""

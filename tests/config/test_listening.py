@@ -65,6 +65,9 @@ class StreamPlaceTests(SynchronousTestCase):
             "haproxy": "must be followed by",
             "a=b": "does not start with the kind",
             "tcp:7200\\": "lone backslash",
+            "tls:port=443:interface=127.0.0.1": "directory of its PEM files",
+            "tls::443": "directory of its PEM files",
+            "haproxy:tls:port=443": "directory of its PEM files",
         }
         for text, problem in expected.items():
             error = self.assertRaises(ValueError, parse_stream_place, text)

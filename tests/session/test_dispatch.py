@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -159,6 +159,25 @@ class WaitingCommandTests(DispatchTestCase):
         self.successResultOf(done)
         self.assertEqual(self.refusal(), (Status.ERROR, 6, "the application did not answer within 10.0 seconds"))
         self.assertTrue(self.result.called)
+
+    def test_goes_on(self) -> None:
+        """An application that does not heed the cancellation costs code 6 at the same time, and holds up nothing."""
+
+        async def stubborn() -> bytes:
+            try:
+                return await self.result
+            except CancelledError:
+                return await late
+
+        late: Deferred[bytes] = Deferred()
+        self.register(lambda session, payload, reliable: stubborn())
+        done = self.call()
+        assert done is not None
+        self.clock.advance(10.0)
+        self.successResultOf(done)
+        self.assertEqual(self.refusal()[:2], (Status.ERROR, 6))
+        late.callback(b"too late")
+        self.assertEqual((len(self.link.received), self.clock.getDelayedCalls()), (1, []))
 
     def test_slow_hook(self) -> None:
         """A hook that does not answer in time is code 6 as well: nobody refused anything."""

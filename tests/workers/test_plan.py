@@ -170,6 +170,13 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual((merged.auth.mode, merged.session.max_payload_bytes), ("open", 65536))
         self.assertEqual((merged.listen, merged.node, merged.app), (CONFIG.listen, CONFIG.node, CONFIG.app))
 
+    def test_mode(self) -> None:
+        """A file without the keys of tokens does not take them from workers, whose mode stays."""
+        auth = AuthConfig(mode="token", secret_file="s", audience="game")
+        new = AuthConfig(mode="open", algorithms=(), allowed_origins=("https://a",))
+        merged = keep_what_needs_a_restart(Config(auth=auth), Config(auth=new))
+        self.assertEqual(merged.auth, msgspec.structs.replace(auth, allowed_origins=("https://a",)))
+
 
 class OtherTests(SynchronousTestCase):
     """Who there is beside a worker."""

@@ -239,6 +239,15 @@ class SupervisorTests(SynchronousTestCase):
         self.supervisor.startService()
         self.assertIsNone(self.ask(b"POST", b"/admin/console/ticket")["url"])
 
+    def test_plan_is_gone(self) -> None:
+        """A worker that is started again finds its plan, also where something has tidied up the directory."""
+        processes = self.start()
+        self.plans[0].unlink()
+        processes[0].exit(signal=9)
+        self.reactor.advance(RESTART_CAP_SECONDS)
+        self.assertEqual(len(processes), 3)
+        self.assertEqual(read_plan(str(self.plans[2])).node_id, "sup-w0")
+
     def test_stale_socket(self) -> None:
         """The socket that a killed worker has left behind is gone when the next one starts."""
         processes = self.start()

@@ -25,7 +25,7 @@ from meshrelay.workers.console import PART_CALL, USED_CALL
 from meshrelay.workers.metrics import METRICS_CALL
 from meshrelay.workers.plan import WorkerPlan, write_plan
 from meshrelay.workers.worker import Leash, WorkerNode, make_worker
-from meshrelay.workers.worker_process import ReadyWorker
+from meshrelay.workers.worker_process import BEAT, BEAT_SECONDS, ReadyWorker
 from tests.transport.port_reactor import PortReactor
 
 LISTEN = ListenConfig(tcp="tcp:7200", udp="", websocket="")
@@ -127,7 +127,11 @@ class WorkerNodeTests(SynchronousTestCase):
         self.assertEqual((self.transport.value(), self.node.is_ready), (b"", False))
         self.reactor.advance(0.2)
         self.assertTrue(self.node.is_ready)
-        self.assertIn("tcp", msgspec.json.decode(self.transport.value(), type=ReadyWorker).places)
+        ready, *beats = self.transport.value().splitlines()
+        self.assertIn("tcp", msgspec.json.decode(ready, type=ReadyWorker).places)
+        for _ in range(3):
+            self.reactor.advance(BEAT_SECONDS)
+        self.assertEqual(self.transport.value().splitlines()[1:], [*beats, *[BEAT.encode()] * 3])
         self.assertFalse([line for line in self.log() if line.startswith("ready")])
 
     def test_console(self) -> None:

@@ -10,7 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.workers.output import STANDARD_ERROR, STANDARD_OUTPUT
 from meshrelay.workers.worker_process import (
+    BEAT,
+    BEAT_SECONDS,
     LONG_LIFE_SECONDS,
+    MAX_MISSED_BEATS,
     PIPE_SECONDS,
     RESTART_BASE_SECONDS,
     RESTART_CAP_SECONDS,
@@ -74,6 +77,23 @@ class WorkerProcessTests(SynchronousTestCase):
         self.process.say_ready(b'{"places": 3}\nhello\n')
         self.assertFalse(self.worker.is_ready)
         self.assertEqual(len([line for line in self.log() if "not a ready line" in line]), 2)
+
+    def test_hangs(self) -> None:
+        """One that was ready and does not come round any more is killed, and starts again; one that does is not."""
+        self.process.say_ready()
+        for _ in range(20):
+            self.clock.advance(BEAT_SECONDS)
+            self.process.say_ready(BEAT.encode() + b"\n")
+        self.assertEqual((self.process.signals, len(self.pool.ready)), ([], 1))
+        for _ in range(MAX_MISSED_BEATS + 1):
+            self.clock.advance(BEAT_SECONDS)
+        self.assertEqual(self.process.signals, ["KILL"])
+        self.assertIn("w0 does not come round, killing it", self.log())
+        self.process.exit(signal=9)
+        self.clock.advance(RESTART_CAP_SECONDS)
+        self.assertEqual((len(self.launcher.started), self.worker.is_ready), (2, False))
+        self.clock.advance(BEAT_SECONDS * 20)
+        self.assertEqual(self.process.signals, [])
 
     def test_output(self) -> None:
         """What it writes is logged with its name."""
