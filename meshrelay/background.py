@@ -43,7 +43,7 @@ async def result_of(result: object) -> object:
 
 
 def in_time(work: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
-    """Fire with what `work` gives; after `seconds` it is cancelled, and this fails with TimeoutError.
+    """Fire with what `work` gives; after `seconds` it is cancelled, and this fails with Twisted's TimeoutError.
 
     That also where it goes on: a coroutine may catch its cancellation and wait for something else, for ever perhaps.
     """
