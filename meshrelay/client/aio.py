@@ -256,12 +256,16 @@ class Client:
         return self._read(self._client.events(max_events, when_full))
 
     async def _read(self, stream: EventStream) -> AsyncIterator[Event]:
-        while True:
-            try:
-                event = await self._wait(stream.next_event())
-            except StopAsyncIteration:
-                return
-            yield event
+        try:
+            while True:
+                try:
+                    event = await self._wait(stream.next_event())
+                except StopAsyncIteration:
+                    return
+                yield event
+        finally:
+            # Whoever left the loop, or was cancelled in it, reads no more. The next event takes it off the list.
+            stream.end()
 
     async def _wait(self, deferred: Deferred[R]) -> R:
         future: asyncio.Future[R] = deferred.asFuture(self._loop)

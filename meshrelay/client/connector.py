@@ -314,6 +314,9 @@ class Connector:
 
     @staticmethod
     def _settle(settled: Settled[_Waiter]) -> None:
+        if settled.waiter.called:
+            # Cancelled a moment ago, by whoever heard of another one's result.
+            return
         if settled.error is None:
             settled.waiter.callback(settled.payload)
         else:
@@ -327,7 +330,8 @@ class Connector:
         connecting, self._connecting = self._connecting, []
         self._tell(connected)
         for done in connecting:
-            done.callback(connected)
+            if not done.called:
+                done.callback(connected)
 
     def _be_offline(self, event: Disconnected) -> None:
         if self.state is ConnectorState.ONLINE:
@@ -358,7 +362,8 @@ class Connector:
             self._retry.cancel()
         connecting, self._connecting = self._connecting, []
         for done in connecting:
-            done.errback(error)
+            if not done.called:
+                done.errback(error)
 
     def _drop_link(self, is_abort: bool) -> Deferred[None]:
         self._ears.stop()

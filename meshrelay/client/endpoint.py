@@ -74,18 +74,31 @@ def decode_endpoint(body: bytes) -> UdpEndpoint:
 
 
 class _BodyCollector(Protocol):
-    """Gathers at most `MAX_ANSWER_BYTES`."""
+    """Gathers at most `MAX_ANSWER_BYTES`.
 
-    def __init__(self, done: Deferred[bytes]) -> None:
-        self._done: Deferred[bytes] | None = done
+    :ivar body: fires with them; cancelling it closes the connection.
+    """
+
+    def __init__(self) -> None:
+        self.body: Deferred[bytes] = Deferred(self._cancelled)
+        self._done: Deferred[bytes] | None = self.body
         self._body = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
         self._body += data
         if len(self._body) > MAX_ANSWER_BYTES:
             self._fire(ValueError(f"the answer is over {MAX_ANSWER_BYTES} bytes"))
-            transport: Any = self.transport
-            transport.abortConnection()
+            self._drop()
+
+    def _cancelled(self, _: object) -> None:
+        # Nobody else would close it: the request itself has its answer.
+        self._done = None
+        self._drop()
+
+    def _drop(self) -> None:
+        # What a response gives to read from has no abortConnection.
+        transport: Any = self.transport
+        transport.stopProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         is_whole = reason.check(ResponseDone, PotentialDataLoss) is not None
@@ -123,10 +136,10 @@ async def fetch_udp_endpoint(agent: IAgent, address: NodeAddress, credentials: C
     if credentials.token is not None:
         headers.addRawHeader(b"Authorization", b"Bearer " + credentials.token.encode("ascii", "replace"))
     response = await agent.request(b"GET", url.encode("ascii"), headers, None)
-    collected: Deferred[bytes] = Deferred()
-    response.deliverBody(_BodyCollector(collected))
+    collector = _BodyCollector()
+    response.deliverBody(collector)
     try:
-        body = await collected
+        body = await collector.body
         if response.code == 200:
             return decode_endpoint(body)
     except ValueError as error:

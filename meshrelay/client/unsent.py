@@ -62,12 +62,15 @@ class Unsent:
     def resume(self) -> None:
         """The transport has caught up."""
         for done in self._restart():
-            done.callback(None)
+            # One may be cancelled by who hears of another.
+            if not done.called:
+                done.callback(None)
 
     def broken(self) -> None:
         """The connection is gone, with what waited."""
         for done in self._restart():
-            done.errback(NotConnected())
+            if not done.called:
+                done.errback(NotConnected())
 
     def _restart(self) -> list[Deferred[None]]:
         self._is_paused = False

@@ -188,6 +188,34 @@ class ClientTests(SynchronousTestCase):
 
         _run(main())
 
+    def test_events_left(self) -> None:
+        """A loop over events that is left, or whose task is cancelled, leaves nothing behind that gathers them."""
+
+        async def main() -> None:
+            client = Client("tcp://127.0.0.1:1", "ann")
+            listeners, event = client._client._listeners, DirectMessageReceived("bob", b"hi")
+
+            async def read(is_once: bool) -> None:
+                async for _ in client.events():
+                    if is_once:
+                        break
+
+            tasks = [asyncio.create_task(read(is_once)) for is_once in (True, False)]
+            await asyncio.sleep(0)
+            listeners.tell(event)
+            await asyncio.wait_for(tasks[0], 30)
+            tasks[1].cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await tasks[1]
+            for _ in range(5):
+                # The loop closes a generator that was left some turns later.
+                await asyncio.sleep(0)
+            listeners.tell(event)
+            self.assertEqual(client._client._streams, {})
+            await client.close()
+
+        _run(main())
+
     def test_events_end(self) -> None:
         """The stream of events ends for asyncio too, and a callback may be a coroutine function."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, race, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,8 +18,10 @@ from meshrelay.client.options import ClientOptions
 from meshrelay.client.udp_link import UdpLink
 from meshrelay.errors import TimedOut
 from meshrelay.machine.reliability import ReliabilityMachine
+from meshrelay.model import Status
 from meshrelay.wire.commands import CORE_VER, CoreCommand
 from meshrelay.wire.datagram import TO_NODE, PacketCodec
+from meshrelay.wire.frame import encode_frame, encode_push
 from tests.client.node_end import SID, MemoryNode
 
 URL = "tcp://127.0.0.1:7200"
@@ -360,6 +362,28 @@ class RequestTests(ConnectorCase):
         self.assertNoResult(slow)
         self.clock.advance(4.0)
         self.failureResultOf(slow, TimedOut)
+
+    def test_cancelled_by_a_break(self) -> None:
+        """Who gives up one request when another one breaks harms neither the rest nor the return."""
+        connector = self.online()
+        first, second, third = (connector.request(2, 7, b"", True, None) for _ in range(3))
+        second.addErrback(lambda _: None)
+        first.addErrback(lambda _: second.cancel())
+        self.node.end.receiver.link_lost(None, "broken")
+        self.failureResultOf(third, ConnectionLost)
+        self.assertEqual(self.events, [Disconnected(None, "broken", True)])
+        self.clock.advance(1.0)
+        self.assertEqual(len(self.node.ends), 2)
+
+    def test_race(self) -> None:
+        """Of two answers that come in one piece the first may cancel the second; what follows is told."""
+        connector = self.online()
+        won = race([connector.request(2, 7, b"", True, None) for _ in range(2)])
+        frames = self.node.end.of_command(2, 7)
+        answers = [encode_frame(2, Status.OK, 7, frame.request_id, b"x") for frame in frames]
+        self.node.end.say(b"".join(answers) + encode_push(2, 1, b"behind"))
+        self.assertEqual(self.successResultOf(won), (0, b"x"))
+        self.assertEqual(self.events, [PushReceived(2, 1, b"behind")])
 
     def test_break(self) -> None:
         """A break fails requests with a retryable error, and is not an error that nobody looked at."""

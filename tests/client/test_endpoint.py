@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseFailed
@@ -45,7 +45,7 @@ class _Response:
         self._reason = reason
         self.is_aborted = False
 
-    def abortConnection(self) -> None:
+    def stopProducing(self) -> None:
         self.is_aborted = True
 
     def deliverBody(self, protocol: Any) -> None:
@@ -105,6 +105,16 @@ class FetchTests(SynchronousTestCase):
     def _fetch(self, agent: _RecordingAgent, credentials: Credentials | None = None) -> Any:
         address = parse_url("udp+http://127.0.0.1:7000")
         return Deferred.fromCoroutine(fetch_udp_endpoint(agent, address, credentials or Credentials("ann", None)))
+
+    def test_given_up(self) -> None:
+        """Who does not wait for the end of a body leaves no connection behind."""
+        agent = _RecordingAgent(pieces=[b"{"])
+        agent.response._reason = None
+        fetching = self._fetch(agent)
+        self.assertNoResult(fetching)
+        fetching.cancel()
+        self.failureResultOf(fetching, CancelledError)
+        self.assertTrue(agent.response.is_aborted)
 
     def test_request(self) -> None:
         """The user is escaped, the token goes into the header, the session to go on with and what came in it into the

@@ -50,6 +50,16 @@ class UnsentTests(SynchronousTestCase):
         self.unsent.pause()
         self.unsent.check(100)
 
+    def test_cancelled_by_another(self) -> None:
+        """Who goes on, or hears of the end, may end the waiting of somebody else."""
+        for end in (self.unsent.resume, self.unsent.broken):
+            self.unsent.pause()
+            first, second = self.unsent.when_drained(), self.unsent.when_drained()
+            second.addErrback(lambda _: None)
+            first.addBoth(lambda _, second=second: second.cancel())
+            end()
+            self.successResultOf(first)
+
     def test_broken(self) -> None:
         """When the connection is gone nobody waits for ever."""
         self.unsent.pause()

@@ -16,7 +16,7 @@ from meshrelay.client.p2p.events import LinkLost, LinkMessageReceived, LinkRelay
 from meshrelay.client.p2p.link_driver import LinkDriver
 from meshrelay.client.p2p.options import P2POptions
 from meshrelay.client.p2p.sockets import PeerSockets
-from meshrelay.errors import DeliveryError, MalformedPayload, PacketRejected
+from meshrelay.errors import DeliveryError, LocalProtocolError, MalformedPayload, PacketRejected
 from meshrelay.machine.hole_punch import HolePunch, PunchOptions
 from meshrelay.machine.nat_kind import MappingObserver
 from meshrelay.machine.peer_link import LinkChanged, LinkEnded, PeerEvent, PeerLink, PeerLinkOptions, PeerPacket
@@ -138,7 +138,8 @@ class LinkGroup:
                 continue
             try:
                 driver.send(frame, True)
-            except DeliveryError:
+            except (DeliveryError, LocalProtocolError):
+                # LocalProtocolError: somebody relays what is longer than our peers take.
                 self._parts.counts["relay_dropped"] += 1
             else:
                 self._parts.counts["relay_passed_on"] += 1

@@ -157,9 +157,12 @@ class LinkTable:
 
     def member_gone(self, room_id: str, user_id: str, farewell: str) -> None:
         """Somebody is in a room no more; perhaps we."""
+        if user_id == self._own_id():
+            self.leave(room_id, farewell)
+            return
         group = self._groups.get(room_id)
         if group is not None:
-            group.leave(None if user_id == self._own_id() else user_id, farewell)
+            group.leave(user_id, farewell)
 
     def leave(self, room_id: str, farewell: str) -> None:
         """End the links of a room, or with "" of all, when what is on its way is here."""

@@ -14,11 +14,20 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
+from meshrelay.client.errors import TooManyPending, UnsentFull
 from meshrelay.client.links import PeerSocket
 from meshrelay.client.p2p.local_addresses import local_addresses
 from meshrelay.client.p2p.options import P2POptions
 from meshrelay.client.p2p.sockets import PeerSockets
-from meshrelay.errors import CommandError, DeliveryError, MalformedPayload, RemoteProtocolError
+from meshrelay.errors import (
+    CommandError,
+    DeliveryError,
+    MalformedPayload,
+    NodeDraining,
+    RateLimited,
+    RemoteProtocolError,
+    TimedOut,
+)
 from meshrelay.machine.nat_kind import MappingObserver
 from meshrelay.wire.addresses import UdpAddress, make_address
 from meshrelay.wire.link_commands import decode_public_address, encode_addresses
@@ -29,6 +38,9 @@ __all__ = ["NetworkView", "Whereabouts"]
 #: How often it is seen whether the socket is another one, and which sockets may be closed.
 _CARE_SECONDS = 2.0
 
+
+#: Why a node could not be told just now. After a break it is told again anyway.
+_PASSING = (TimedOut, RateLimited, NodeDraining, TooManyPending, UnsentFull)
 
 #: A node does not tell an address before the client has proved to be there, which takes a round trip after a move.
 _ASK_AGAIN_SECONDS = (0.0, 0.05, 0.2, 0.5, 1.0)
@@ -80,6 +92,8 @@ class Whereabouts:
         self._needed = needed
         self._moved = moved
         self._local_port = 0
+        #: The node could not be told just now.
+        self._is_owed = False
         self._care: IDelayedCall | None = None
 
     def announce(self) -> Deferred[UdpAddress | None]:
@@ -90,6 +104,7 @@ class Whereabouts:
             self.observer.clear()
             self.public = None
         self.is_announced = True
+        self._is_owed = False
         asked = Deferred.fromCoroutine(self._ask_until_seen())
         if is_new:
             self._moved()
@@ -99,7 +114,11 @@ class Whereabouts:
 
     async def _ask_until_seen(self) -> UdpAddress | None:
         for delay in (*_ASK_AGAIN_SECONDS, None):
-            answer = await self._ask(encode_addresses(self.local()))
+            try:
+                answer = await self._ask(encode_addresses(self.local()))
+            except _PASSING:
+                self._is_owed = True
+                raise
             try:
                 self.public = public = decode_public_address(answer)
             except MalformedPayload as error:
@@ -139,7 +158,7 @@ class Whereabouts:
         if self._care is not None:
             self._care.cancel()
             self._care = None
-        self.is_announced = False
+        self.is_announced = self._is_owed = False
         self.public = None
         self.observer.clear()
         self._sockets.close()
@@ -147,5 +166,6 @@ class Whereabouts:
     def _take_care(self) -> None:
         self._care = self._reactor.callLater(_CARE_SECONDS, self._take_care)
         self._sockets.keep(self._needed())
-        if self._sockets.node_place is not None and self._sockets.local_port != self._local_port:
+        is_other = self._sockets.local_port != self._local_port
+        if self._sockets.node_place is not None and (is_other or self._is_owed):
             self.announce_again()

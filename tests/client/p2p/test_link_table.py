@@ -74,6 +74,17 @@ class LinkTableTests(SynchronousTestCase):
         self.assertRaises(NotConnected, self.table.driver, "bob", "")
         self.assertEqual(self.table.sockets_needed(), frozenset())
 
+    def test_put_out_alone(self) -> None:
+        """A group without anybody else ends when we are in its room no more."""
+        for number in range(MAX_GROUPS + 1):
+            self.rooms.clear()
+            self.rooms[room(number)] = None
+            self.table.pushed(Command.LINK_START, encode_sync_bytes(number.to_bytes(48, "big"), USERS[:1]))
+            self.assertEqual(self.table.group("").room_id, room(number))
+            self.table.member_gone(room(number), "ann", "was lost")
+        self.assertEqual((self.table.statistics()["groups"], self.counts["starts_refused"]), (0, 0))
+        self.assertRaises(NotConnected, self.table.group, "")
+
     def test_groups_bound(self) -> None:
         """Links of more rooms than so many are not made; those of the others stay."""
         for number in range(MAX_GROUPS + 1):

@@ -529,6 +529,18 @@ class RelayTests(SynchronousTestCase):
         self.net.run(3.0)
         self.assertEqual([len(client.relayed) for client in clients], [0, 1, 1, 1, 1, 1])
 
+    def test_too_long_to_pass_on(self) -> None:
+        """What is relayed to us and longer than our peers take is told, not passed on, and does no harm."""
+        net = MemoryInternet()
+        ann = net.client("ann", home(1), max_payload_bytes=1000)
+        net.client("bob", home(2), max_payload_bytes=1000)
+        net.start()
+        net.run(1.0)
+        ann.end.push(1, Command.LINK_RELAY, encode_pushed_message(ROOM, "eve", bytes(2000)))
+        self.assertEqual(ann.relayed, [("eve", bytes(2000))])
+        self.assertEqual(ann.client.links.statistics()["relay_dropped"], 1)
+        self.assertTrue(ann.client.is_connected)
+
     def test_not_sent(self) -> None:
         """Whether the node has sent it is told; what is too long or for no room is refused at once."""
         self.net = MemoryInternet()

@@ -9,6 +9,7 @@ from meshrelay.client import NotConnected
 from meshrelay.client.p2p.options import P2POptions
 from meshrelay.client.p2p.sockets import PeerSockets
 from meshrelay.client.p2p.whereabouts import Whereabouts
+from meshrelay.errors import RateLimited
 from meshrelay.wire.addresses import UdpAddress
 from meshrelay.wire.link_commands import decode_addresses, encode_public_address
 from tests.client.p2p.memory_internet import MemoryHost, MemoryInternet
@@ -71,6 +72,18 @@ class WhereaboutsTests(SynchronousTestCase):
         self.net.run(0.1)
         self.answer(PUBLIC)
         self.assertEqual((self.successResultOf(told), len(self.asked)), (PUBLIC, 3))
+
+    def test_refused_for_now(self) -> None:
+        """What the node does not take just now is told again a little later, by the same socket, and then no more."""
+        self.where.announce()
+        self.answer(PUBLIC)
+        self.where.announce_again()
+        self.asked[-1][1].errback(RateLimited(1.0))
+        self.net.run(2.5)
+        self.assertEqual((len(self.asked), self.moves), (3, 1))
+        self.answer(PUBLIC)
+        self.net.run(10.0)
+        self.assertEqual(len(self.asked), 3)
 
     def test_never(self) -> None:
         """A node that never knows it is asked a few times only; without UDP it is asked once."""
