@@ -25,7 +25,7 @@ from meshrelay.background import Alarm
 from meshrelay.components.group_log_push import LogPushes
 from meshrelay.errors import MeshError
 from meshrelay.interfaces import ISession
-from meshrelay.machine.message_logs import LogLimits
+from meshrelay.machine.message_logs import LogLimits, count_fitting
 from meshrelay.wire.group_log import LogPage, LogRun, encode_run, entry_id
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ class GroupLog:
         self.epoch = 0
         self.next = 1
         self.is_synced = is_synced
-        self.is_unsure = False
-        self.is_over = False
+        self.is_unsure = self.is_over = False
+        #: Something was said without an offset before it was known which epoch goes on without it.
+        self._has_hole = False
         self.pushes = LogPushes(group, parts.hub)
         self._group = group
         self._parts = parts
@@ -161,13 +162,7 @@ class GroupLog:
 
     def _append_next(self) -> None:
         while self._waiting and not self._is_appending and not self.is_over:
-            count = size = 0
-            for entry in self._waiting[:APPEND_ENTRIES]:
-                size += len(entry)
-                if size > APPEND_BYTES and count:
-                    size -= len(entry)
-                    break
-                count += 1
+            count = count_fitting(self._waiting, APPEND_ENTRIES, APPEND_BYTES)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]
             self._is_appending = True
             asked = self._store.append(self._group.id, self.epoch, batch, self.limits)
@@ -196,8 +191,14 @@ class GroupLog:
 
     def _publish_unlogged(self, entries: Sequence[bytes]) -> None:
         self._counts.unlogged += len(entries)
-        for start in range(0, len(entries), APPEND_ENTRIES):
-            self._spread_and_take(LogRun(0, 0, tuple(entries[start : start + APPEND_ENTRIES])))
+        if not self.epoch:
+            self._has_hole = True
+            self.be_unsure()
+        while entries:
+            # A link takes no more at once either.
+            count = count_fitting(entries, APPEND_ENTRIES, APPEND_BYTES)
+            self._spread_and_take(LogRun(0, 0, tuple(entries[:count])))
+            entries = entries[count:]
 
     def _spread_and_take(self, run: LogRun) -> None:
         if self._group.spread is not None:
@@ -218,6 +219,7 @@ class GroupLog:
         if run.epoch > self.epoch and not (self.is_unsure and not self.epoch):
             self._begin(run.epoch)
         if not run.offset or self.is_unsure or run.epoch < self.epoch:
+            self._has_hole |= not run.offset and not self.epoch
             # Nobody can be given these again, so whoever counts must be told that something else begins.
             self.be_unsure()
             for entry in run.entries:
@@ -261,7 +263,7 @@ class GroupLog:
             self._counts.epochs += 1
         self.epoch = epoch
         self.next = 1
-        self.is_unsure = False
+        self.is_unsure = self._has_hole = False
 
     def _hand_over(self, epoch: int, offset: int, entry: bytes) -> None:
         number = entry_id(entry)
@@ -380,7 +382,11 @@ class GroupLog:
         asked = self._store.read(self._group.id, known, 0, (0, 0), self.limits)
         return asked.addCallback(self._renewed)
 
-    def _renewed(self, page: LogPage) -> LogPage:
+    def _renewed(self, page: LogPage) -> LogPage | Deferred[LogPage]:
+        if self.is_unsure and self._has_hole and not self.epoch:
+            # Now it is known which one has the hole.
+            self.epoch = page.epoch
+            return self.renew()
         if self.is_unsure and page.epoch > self.epoch:
             was_placed = self.epoch > 0
             self._begin(page.epoch)

@@ -60,10 +60,11 @@ _READ_CALL = "group.log_read"
 class _Line:
     """What is on its way to one node, and what waits."""
 
-    __slots__ = ("calls", "queue")
+    __slots__ = ("calls", "is_sending", "queue")
 
     def __init__(self) -> None:
         self.calls = 0
+        self.is_sending = False
         self.queue: deque[tuple[str, bytes, Deferred[bytes]]] = deque()
 
 
@@ -126,13 +127,20 @@ class NodesHistory:
         return answer.addCallbacks(lambda data: _read(decode, data), _say_away)
 
     def _send_next(self, node_id: str, line: _Line) -> None:
-        while line.queue and line.calls < MAX_CALLS:
-            name, payload, answer = line.queue.popleft()
-            if answer.called:
-                continue
-            line.calls += 1
-            called = self._nodes.call(node_id, name, payload)
-            called.addBoth(self._answered, node_id, line, answer)
+        # Without a link calls fail before they return: by a loop, or all that wait would fail inside each other.
+        if line.is_sending:
+            return
+        line.is_sending = True
+        try:
+            while line.queue and line.calls < MAX_CALLS:
+                name, payload, answer = line.queue.popleft()
+                if answer.called:
+                    continue
+                line.calls += 1
+                called = self._nodes.call(node_id, name, payload)
+                called.addBoth(self._answered, node_id, line, answer)
+        finally:
+            line.is_sending = False
 
     def _answered(self, result: bytes | Failure, node_id: str, line: _Line, answer: Deferred[bytes]) -> None:
         line.calls -= 1

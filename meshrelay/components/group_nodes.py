@@ -59,6 +59,9 @@ __all__ = ["GroupNodes", "GroupRegister", "GroupSpreadRules", "GroupSurroundings
 #: Groups of one node whose members came, but not yet the GROUP_HOLD behind them.
 MAX_MEMBER_LISTS = 64
 
+#: From a question or answer that a full queue refused to the next one.
+ASK_AGAIN_SECONDS = 1.0
+
 #: Members of one such list.
 MAX_LISTED_MEMBERS = 1_000_000
 
@@ -121,6 +124,7 @@ class GroupNodes:
     ) -> None:
         nodes, alarms = around.nodes, around.alarms
         self._nodes = nodes
+        self._alarms = alarms
         self._table = table
         self._directory = around.directory
         self._register = around.register
@@ -258,13 +262,31 @@ class GroupNodes:
         if node_id in spread.asked:
             return
         spread.asked.add(node_id)
-        self._say_hold(group, spread, node_id, True, 0)
+        if not self._say_hold(group, spread, node_id, True, 0):
+            self._ask_later(group, spread, node_id)
 
-    def _say_hold(self, group: LiveGroup, spread: Spread, node_id: str, asks: bool, of_hold: int) -> None:
+    def ask_anew(self, group: LiveGroup, node_id: str) -> None:
+        """See `HolderBook`."""
+        self.spread_of(group).asked.discard(node_id)
+        self._ask(group, node_id)
+
+    def _ask_later(self, group: LiveGroup, spread: Spread, node_id: str) -> None:
+        """The queue is full: until the two know of each other neither gets what the other says."""
+
+        def ask_again() -> None:
+            is_there = self._table.find(group.id) is group and group.spread is spread
+            if is_there and node_id in self._nodes.known():
+                self.ask_anew(group, node_id)
+
+        self._alarms.call_later(ASK_AGAIN_SECONDS, ask_again)
+
+    def _say_hold(self, group: LiveGroup, spread: Spread, node_id: str, asks: bool, of_hold: int) -> bool:
+        """False: not all of it was taken."""
         spread.flush()
+        is_taken = True
         members = [(user_id, session.user.sid, not session.is_attached) for user_id, session in group.members.items()]
         for payload in encode_members(group.wire_id, spread.hold, members):
-            self._nodes.send(node_id, NodeKind.GROUP_MEMBERS, payload)
+            is_taken = self._nodes.send(node_id, NodeKind.GROUP_MEMBERS, payload) and is_taken
         settings = group.settings
         age_seconds = max(0, int(self._table.age_of(group)))
         told = HoldSettings(
@@ -272,7 +294,7 @@ class GroupNodes:
         )
         holders = (self._nodes.node_id, *spread.holders)
         hold = encode_hold(group.wire_id, spread.hold, spread.next_number, asks, of_hold, told, holders)
-        self._nodes.send(node_id, NodeKind.GROUP_HOLD, hold)
+        return self._nodes.send(node_id, NodeKind.GROUP_HOLD, hold) and is_taken
 
     def _member_list(self, node_id: str, data: bytes) -> None:
         group_id, _, members = decode_members(data)
@@ -344,8 +366,8 @@ class GroupNodes:
             self._members.holder_came(group, holder, listed)
             for user_id, _, _ in members:
                 self._table.forget_moved(group, user_id)
-        if hold.asks:
-            self._say_hold(group, spread, node_id, False, hold.hold)
+        if hold.asks and not self._say_hold(group, spread, node_id, False, hold.hold):
+            self._ask_later(group, spread, node_id)
         self._receiver.take_contents(group, holder, contents)
         for other in hold.holders:
             if other != self._nodes.node_id and other not in spread.holders:

@@ -45,7 +45,7 @@ class RemoteMember(NamedTuple):
 class Holder:
     """Another node that holds the group."""
 
-    __slots__ = ("incoming", "is_asking", "lost_count", "members", "node_id")
+    __slots__ = ("incoming", "is_asking", "is_doubted", "lost_count", "members", "node_id")
 
     def __init__(self, node_id: str, incoming: Incoming) -> None:
         self.node_id = node_id
@@ -55,6 +55,8 @@ class Holder:
         self.is_asking = False
         #: Casts of it that are lost, as far as they were counted.
         self.lost_count = 0
+        #: Its members may be others, and are about to be asked for.
+        self.is_doubted = False
 
 
 class SpreadWriter(Protocol):

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from meshrelay.wire.group_log import LogPage
 
-__all__ = ["ITEM_OVERHEAD_BYTES", "LogLimits", "MessageLogs"]
+__all__ = ["ITEM_OVERHEAD_BYTES", "LogLimits", "MessageLogs", "count_fitting"]
 
 #: What a message costs beside its own bytes, roughly; without it empty ones would have no bound.
 ITEM_OVERHEAD_BYTES = 160
@@ -179,3 +179,14 @@ class MessageLogs:
         log = self._logs.pop(group_id)
         self._bytes -= log.bytes
         self._count -= len(log.items)
+
+
+def count_fitting(entries: Sequence[bytes], max_entries: int, max_bytes: int) -> int:
+    """How many of these go together; the first one whatever its length."""
+    count = size = 0
+    for entry in entries[:max_entries]:
+        size += len(entry)
+        if size > max_bytes and count:
+            break
+        count += 1
+    return count

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.components import group_log
 from meshrelay.components.group_log import GroupLog
+from meshrelay.config.schema import StaticGroup
 from meshrelay.directory.errors import DirectoryUnavailable
 from meshrelay.directory.history import HistoryStore, MemoryHistory
 from meshrelay.directory.memory import MemoryDirectory
@@ -503,3 +504,58 @@ class ClusterTests(SynchronousTestCase):
         cluster.kill("b")
         cluster.run(10.0)
         self.assertEqual([each.message for each in bob.messages() if each.message], [b"last words"])
+
+    def test_much_without_place(self) -> None:
+        """What waited for a store that fails goes out in pieces that a link takes, however much it is."""
+        cluster = GroupCluster(["a", "b"], log_config())
+        ann, bob, cid = cluster["a"].sign_in("ann"), cluster["a"].sign_in("bob"), cluster["b"].sign_in("cid")
+        lobby = ann.create_group()
+        bob.join(lobby)
+        cluster.join(cid, lobby)
+        group = cluster["a"].table.find(lobby)
+        assert group is not None
+        assert group.log is not None
+        store = MoodyStore(group.log._store)
+        group.log._store = store
+        store.is_holding = True
+        said = [b"%02d" % number + b"x" * 40_000 for number in range(14)]
+        for message in said:
+            ann.broadcast(lobby, message, reliable=True)
+        cluster.run(0.1)
+        [held], store.held, store.is_holding = store.held, [], False
+        held.errback(DirectoryUnavailable("away"))
+        cluster.run(1.0)
+        for client in (bob, cid):
+            self.assertEqual([each.message for each in client.messages()], said)
+
+
+class AnewTests(SynchronousTestCase):
+    """A node that was started anew, and a store that was not."""
+
+    def test_hole_in_an_unknown_epoch(self) -> None:
+        """What is said before the store could be asked for the epoch ends that epoch all the same."""
+        clock = HeapClock()
+        numbers = iter(range(1, 1000))
+        store = MoodyStore(MemoryHistory(1 << 20, clock, lambda _: next(numbers)))
+        lobby = "lobby".ljust(52, "-")
+        config = log_config(static_groups=(StaticGroup(group_id=lobby),))
+
+        def node() -> MemoryNode:
+            directory = MemoryDirectory(clock, Random(1))
+            return make_node(config, around=NodeSurroundings(Alone("node-1"), clock, directory, history=store))
+
+        first = node()
+        ann, bob = first.sign_in("ann"), first.sign_in("bob")
+        start = recover(bob, lobby)
+        ann.join(lobby)
+        ann.broadcast(lobby, b"one")
+        first.settle()
+        store.is_away = True
+        second = node()
+        ann = second.sign_in("ann")
+        ann.join(lobby)
+        ann.broadcast(lobby, b"two")
+        second.settle()
+        store.is_away = False
+        second.advance(3.0)
+        self.assertFalse(recover(second.sign_in("bob"), lobby, start.epoch, 1).recovered)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.components import group_log_store
@@ -15,6 +15,7 @@ from meshrelay.directory.history import MemoryHistory
 from meshrelay.errors import MeshError
 from meshrelay.machine.message_logs import LogLimits
 from meshrelay.mesh.alone import Alone
+from meshrelay.mesh.errors import LinkLost
 from meshrelay.testing.heap_clock import HeapClock
 from meshrelay.testing.memory_nodes import MemoryCluster
 from meshrelay.wire.group_log import LogPage
@@ -47,6 +48,36 @@ class NodesHistoryTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(page), LogPage(epoch, 3, 1, (b"b", b"a", b"c")))
         self.assertEqual(self.stores["b"].statistics()["group_log_messages"], 3)
         self.assertEqual(self.stores["a"].statistics()["group_log_calls"], 1)
+
+    def test_many_wait_and_the_link_breaks(self) -> None:
+        """All that wait fail, however many they are, and nothing of them is left."""
+        out: list[Deferred[bytes]] = []
+
+        class Breaking(Alone):
+            """A link to b that breaks."""
+
+            is_broken = False
+
+            def known(self) -> list[str]:
+                """See `INodes`."""
+                return ["b"]
+
+            def call(self, node_id: str, name: str, payload: bytes) -> Deferred[bytes]:
+                """See `INodes`."""
+                if self.is_broken:
+                    return fail(LinkLost(node_id, "broken"))
+                out.append(Deferred())
+                return out[-1]
+
+        nodes, clock = Breaking("a"), HeapClock()
+        store = NodesHistory(nodes, MemoryHistory(1 << 20, clock, Random(1).randrange), clock)
+        placed = [store.append(self.lobby, 0, [b"x"], LIMITS) for _ in range(900)]
+        nodes.is_broken = True
+        for each in out:
+            each.errback(LinkLost("b", "broken"))
+        for each in placed:
+            self.failureResultOf(each, MeshError)
+        self.assertEqual(store._lines, {})
 
     def test_homeless(self) -> None:
         """A group that no node made is kept at one node, the same for all, and not all at the same."""

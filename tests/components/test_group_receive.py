@@ -6,7 +6,8 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.components.group_receive import EARLY_SECONDS
+from meshrelay.components.group_nodes import ASK_AGAIN_SECONDS
+from meshrelay.components.group_receive import DOUBT_SECONDS, EARLY_SECONDS
 from meshrelay.components.group_spread import Spread
 from meshrelay.config.schema import Config, GroupConfig
 from meshrelay.machine import sequence
@@ -66,6 +67,31 @@ class ReceiveTestCase(SynchronousTestCase):
     def malformed(self) -> int:
         """How many messages of the stranger could not be read."""
         return self.cluster.links["a"].nodes.statistics()["malformed"]
+
+
+class FullLinkTests(ReceiveTestCase):
+    """The link to the stranger takes nothing for a moment."""
+
+    def make_full(self) -> None:
+        """From now on."""
+        self.full = self.patch(self.node.group_nodes._nodes, "send", lambda *_: False)
+
+    def test_question(self) -> None:
+        """A question that the full link to a node did not take is asked again."""
+        self.make_full()
+        self.stranger.cast("a", self.lobby, 1, message(b"one"))
+        self.full.restore()
+        self.cluster.run(ASK_AGAIN_SECONDS + 0.5)
+        (asked,) = self.stranger.holds_heard()
+        self.assertTrue(asked.asks)
+
+    def test_answer(self) -> None:
+        """So is one whose answer it did not take."""
+        self.make_full()
+        self.stranger.say_hold("a", self.lobby, asks=True)
+        self.full.restore()
+        self.cluster.run(ASK_AGAIN_SECONDS + 0.5)
+        self.assertEqual([asked.asks for asked in self.stranger.holds_heard()], [True])
 
 
 class HeldTests(ReceiveTestCase):
@@ -181,6 +207,17 @@ class HeldTests(ReceiveTestCase):
         for number in range(3, 6):
             self.cast(number, message(b"%d" % number))
         self.assertEqual((self.came(), self.count("group_casts_lost")), ([b"2", b"3", b"4", b"5"], 1))
+
+    def test_lost_members(self) -> None:
+        """Who came and went by casts that are lost is asked for, once: nobody stays a member who is none."""
+        self.cast(4, message(b"four"))
+        self.stranger.holds_heard()
+        self.stranger.send("a", NodeKind.GROUP_SKIP, encode_skip(self.lobby.encode(), 1, 4))
+        self.cluster.run(DOUBT_SECONDS + 0.5)
+        (asked,) = self.stranger.holds_heard()
+        self.assertTrue(asked.asks)
+        self.stranger.say_hold("a", self.lobby, 5, of_hold=asked.hold, members=(("cid", "s2", False),))
+        self.assertEqual(self.members(), ["ann", "cid", "dan"])
 
     def test_skip_elsewhere(self) -> None:
         """A skip in a group that is not held, or of a node that does not hold it, changes nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.machine.message_logs import ITEM_OVERHEAD_BYTES, LogLimits, MessageLogs
+from meshrelay.machine.message_logs import ITEM_OVERHEAD_BYTES, LogLimits, MessageLogs, count_fitting
 from meshrelay.wire.group_log import LogPage
 
 LIMITS = LogLimits(3, 10.0)
@@ -90,3 +90,12 @@ class MessageLogTests(SynchronousTestCase):
         self.assertEqual(read("a", 0, 0, (9, 3), 1, 0.0, LIMITS).entries, (b"xx",))
         self.assertEqual(read("a", 0, 0, (9, 1), 1, 0.0, LIMITS).entries, (b"xx",))
         self.assertEqual(read("a", 0, 0, (0, 0), 1, 0.0, LIMITS).entries, ())
+
+
+class FittingTests(SynchronousTestCase):
+    """What goes together."""
+
+    def test_fitting(self) -> None:
+        """As many as there is room for, and one at least; of nothing, nothing."""
+        for sizes, expected in (((), 0), ((5,), 1), ((50,), 1), ((5, 5), 2), ((5, 6), 1), ((1, 1, 1, 1), 3)):
+            self.assertEqual(count_fitting([bytes(size) for size in sizes], 3, 10), expected, sizes)
