@@ -280,6 +280,15 @@ class DirectMessages:
         channel = self._table.find(clear.user_id, clear.peer_id)
         if channel is None:
             return
+
+        def clear_it(error: CommandError | None) -> None:
+            if error is None:
+                self._close_both(channel, clear)
+
+        if not self._routes.wait_behind(channel, clear_it):
+            self._close_both(channel, clear)
+
+    def _close_both(self, channel: Channel, clear: Clear) -> None:
         self._table.close(channel)
         place = channel.place
         if place is None:
@@ -313,18 +322,25 @@ class DirectMessages:
         parcel = decode_send(data)
         direct = parcel.direct
         key = (node_id, direct.sender_id, direct.peer_id)
-        refused = max(self._refused.get(key, -1), self._refused_before.get(key, -1))
+
+        def done(outcome: Outcome) -> None:
+            if outcome is Outcome.NOT_HERE:
+                # What its node has sent behind it must not be taken before it.
+                self._remember_refused(key, parcel.generation)
+            self._tell(node_id, parcel.number, outcome)
+
         session = self._sessions.find_user(direct.peer_id)
-        if session is None or parcel.generation <= refused:
-            self._remember_refused(key, parcel.generation)
-            self._tell(node_id, parcel.number, Outcome.NOT_HERE)
+        if session is None or self._is_refused(key, parcel.generation):
+            done(Outcome.NOT_HERE)
             return
         if direct.sender_id and not self._routes.outside.has(direct.sender_id):
             back = self._table.open(direct.peer_id, direct.sender_id, self._clock.seconds())
             if back.is_idle or back.place is None:
                 back.place = Place(node_id, direct.sender_sid)
-        number = parcel.number
-        self._delivery.deliver(direct, session, lambda outcome: self._tell(node_id, number, outcome))
+        self._delivery.deliver(direct, session, done, lambda: self._is_refused(key, parcel.generation))
+
+    def _is_refused(self, key: tuple[str, str, str], generation: int) -> bool:
+        return generation <= max(self._refused.get(key, -1), self._refused_before.get(key, -1))
 
     def _remember_refused(self, key: tuple[str, str, str], generation: int) -> None:
         if not self._is_forgetting:

@@ -32,13 +32,16 @@ class Place(NamedTuple):
 class Item:
     """One message that is to be delivered.
 
+    :ivar direct: None = none: only what is to be done behind those before it.
     :ivar done: called once: with None when the peer's node has taken it.
     :ivar gives_up_at: until then it must be done.
     """
 
     __slots__ = ("direct", "done", "gives_up_at", "is_done")
 
-    def __init__(self, direct: Direct, done: Callable[[CommandError | None], object], gives_up_at: float) -> None:
+    def __init__(
+        self, direct: Direct | None, done: Callable[[CommandError | None], object], gives_up_at: float
+    ) -> None:
         self.direct = direct
         self.done = done
         self.gives_up_at = gives_up_at

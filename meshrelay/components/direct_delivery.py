@@ -72,7 +72,7 @@ class DirectDelivery:
         self._receive: list[ReceiveCallback] = []
         self._change: list[MessageCallback] = []
         #: (sender, peer) -> what waits behind the message that a callback has.
-        self._queues: dict[tuple[str, str], deque[tuple[Direct, ISession, Done]]] = {}
+        self._queues: dict[tuple[str, str], deque[tuple[Direct, ISession, Done, Callable[[], bool]]]] = {}
         self._waiting = 0
         self.has_callbacks = False
         self.delivered = 0
@@ -94,11 +94,14 @@ class DirectDelivery:
         self._change.append(callback)
         self.has_callbacks = True
 
-    def deliver(self, direct: Direct, session: ISession, done: Done) -> None:
+    def deliver(
+        self, direct: Direct, session: ISession, done: Done, is_refused: Callable[[], bool] = lambda: False
+    ) -> None:
         """Bring a message to its peer.
 
         :param session: of the peer.
         :param done: called once, perhaps before this returns.
+        :param is_refused: asked when its turn comes: one before it was refused, so this one must be.
         """
         if not self.has_callbacks:
             self.delivered += 1
@@ -108,21 +111,26 @@ class DirectDelivery:
         pair = (direct.sender_id, direct.peer_id)
         queue = self._queues.get(pair)
         if queue is None:
-            self._pass(pair, direct, session, done)
+            self._queues[pair] = deque()
+            if self._pass(pair, direct, session, done):
+                self._go_on(pair)
         elif self._waiting >= MAX_WAITING:
             done(Outcome.TIMED_OUT)
         else:
             self._waiting += 1
-            queue.append((direct, session, done))
+            queue.append((direct, session, done, is_refused))
 
-    def _pass(self, pair: tuple[str, str], direct: Direct, session: ISession, done: Done) -> None:
-        self._queues[pair] = deque()
+    def _pass(self, pair: tuple[str, str], direct: Direct, session: ISession, done: Done) -> bool:
+        """Ask the callbacks. False: one takes its time, and what is behind waits for it."""
         passed = Deferred.fromCoroutine(self._ask(direct, session))
-        if not passed.called:
+        is_done = bool(passed.called)
+        if not is_done:
             passed = in_time(passed, self._seconds, self._clock)
         # Behind the deadline: what was given up is not pushed later, out of its order.
-        outcome = passed.addCallback(self._push, direct, session).addErrback(self._failed, direct)
-        outcome.addCallback(self._passed, pair, session, done)
+        outcome = passed.addCallback(self._push, direct, session).addErrback(self._failed, direct).addCallback(done)
+        if not is_done:
+            outcome.addCallback(lambda _: self._go_on(pair))
+        return is_done
 
     def _failed(self, failure: Failure, direct: Direct) -> Outcome:
         if failure.check(_Declined):
@@ -135,18 +143,17 @@ class DirectDelivery:
         self._log.failure("a callback for a direct message of {sender} failed", failure, sender=direct.sender_id)
         return Outcome.FAILED
 
-    def _passed(self, outcome: Outcome, pair: tuple[str, str], session: ISession, done: Done) -> None:
-        done(outcome)
-        queue = self._queues.pop(pair)
+    def _go_on(self, pair: tuple[str, str]) -> None:
+        # The queue stays in the table meanwhile: what is sent because one is done comes behind the rest.
+        queue = self._queues[pair]
         while queue:
-            direct, session, done = queue.popleft()
+            direct, session, done, is_refused = queue.popleft()
             self._waiting -= 1
-            self._pass(pair, direct, session, done)
-            behind = self._queues.get(pair)
-            if behind is not None:
-                # This one takes its time as well; the rest waits behind it.
-                behind.extendleft(reversed(queue))
+            if is_refused():
+                done(Outcome.NOT_HERE)
+            elif not self._pass(pair, direct, session, done):
                 return
+        del self._queues[pair]
 
     async def _ask(self, direct: Direct, session: ISession) -> bytes:
         """Return what the peer is to get; empty: nothing."""

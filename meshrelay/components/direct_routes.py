@@ -195,6 +195,20 @@ class DirectRoutes:
             channel.waiting.append(item)
             self._resolve(channel)
 
+    def wait_behind(self, channel: Channel, done: Callable[[CommandError | None], object]) -> bool:
+        """Call `done` behind what waits until it is known where the peer is. False: nothing waits."""
+        if not (channel.waiting or channel.refused or channel.is_resolving):
+            return False
+        now = self._clock.seconds()
+        if len(self._deadlines) >= MAX_PENDING and not self._sweep(now):
+            done(ReliableTimeout())
+            return True
+        item = Item(None, done, now + self._timeout_seconds)
+        self._deadlines.append(item)
+        self._check_later()
+        channel.waiting.append(item)
+        return True
+
     def _sweep(self, now: float) -> bool:
         """Make room among what is to be done, where one message that takes long holds up those done behind it."""
         if now - self._swept_at >= CHECK_SECONDS:
@@ -228,6 +242,7 @@ class DirectRoutes:
         if not channel.generation:
             channel.generation = self._next_generation()
         number = next(self._numbers)
+        assert item.direct is not None
         payload = encode_send(Parcel(number, channel.generation, item.direct))
         channel.flight[number] = item
         channel.flight_node = place.node_id
@@ -339,6 +354,9 @@ class DirectRoutes:
             item = channel.waiting.popleft()
             if item.is_done:
                 continue
+            if item.direct is None:
+                item.finish(None)
+                continue
             session = self._sessions.find_user(channel.peer_id)
             if session is not None:
                 channel.tries = 0
@@ -354,6 +372,7 @@ class DirectRoutes:
 
     def _deliver_waiting(self, channel: Channel, item: Item, session: ISession) -> None:
         self._is_here(channel, session, self._clock.seconds())
+        assert item.direct is not None
         self._deliver(item.direct, session, lambda outcome: self._here(outcome, item.finish))
 
     def _close_unused(self, channel: Channel) -> None:

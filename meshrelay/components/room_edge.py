@@ -62,6 +62,8 @@ class RoomEdge:
         self._resume_seconds = resume_seconds
         #: Homes that are lost, with the moment of it: any object, another one each time.
         self._lost_homes: dict[str, object] = {}
+        #: Sessions that came from another node -> rooms whose homes have not let them in again yet.
+        self._coming: dict[ISession, dict[str, None]] = {}
         self.outs = 0
 
     # What sessions do.
@@ -123,13 +125,19 @@ class RoomEdge:
         except (NotInRoom, RoomNotFound):
             self._seats.remove(room_id, session)
             raise
+        except (RoomTimeout, CancelledError):
+            # It may be out by now; a seat of which the home knows nothing would keep it from coming in again.
+            self._asks.tell(RoomOp.LOST, room_id, session.user)
+            if self._seats.remove(room_id, session):
+                self._seats.tell_out(room_id, session)
+            raise
         self._seats.remove(room_id, session)
 
     # What becomes of sessions.
 
     def room_ids(self, session: ISession) -> list[str]:
-        """IDs of the rooms that `session` is in, newest last."""
-        return [room.id for room in self._seats.rooms_of(session)]
+        """IDs of the rooms that `session` is in, newest last, and of those that it is about to be in again."""
+        return [*(room.id for room in self._seats.rooms_of(session)), *self._coming.get(session, ())]
 
     def session_closed(self, session: ISession) -> None:
         """The user is lost to all its rooms."""
@@ -143,12 +151,21 @@ class RoomEdge:
         for room_id in self.room_ids(session):
             self._seats.remove(room_id, session)
             self._asks.tell(op, room_id, session.user)
+        self._coming.pop(session, None)
 
     async def adopt(self, session: ISession, room_ids: list[str]) -> None:
         """Give a session that came from another node its places again; where it has none any more it is told so."""
-        await DeferredList(
-            [start(self._adopt(session, room_id), self._log, "a move in a room") for room_id in room_ids]
-        )
+        coming = self._coming[session] = dict.fromkeys(room_ids)
+
+        async def come(room_id: str) -> None:
+            try:
+                await self._adopt(session, room_id)
+            finally:
+                coming.pop(room_id, None)
+
+        await DeferredList([start(come(room_id), self._log, "a move in a room") for room_id in room_ids])
+        if self._coming.get(session) is coming:
+            del self._coming[session]
 
     async def _adopt(self, session: ISession, room_id: str) -> None:
         for _ in range(ADOPT_TRIES):
@@ -156,6 +173,9 @@ class RoomEdge:
                 return
             try:
                 await self._asks.ask(RoomOp.ADOPT, room_id, session.user)
+                if session.is_over:
+                    # The home was told what became of it, behind this.
+                    return
                 self._sit(room_id, session)
             except RoomTimeout:
                 await self._pause(ADOPT_PAUSE_SECONDS)

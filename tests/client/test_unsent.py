@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from meshrelay.client.errors import NotConnected, UnsentFull
@@ -54,11 +57,18 @@ class UnsentTests(SynchronousTestCase):
         """Who goes on, or hears of the end, may end the waiting of somebody else."""
         for end in (self.unsent.resume, self.unsent.broken):
             self.unsent.pause()
-            first, second = self.unsent.when_drained(), self.unsent.when_drained()
-            second.addErrback(lambda _: None)
-            first.addBoth(lambda _, second=second: second.cancel())
-            end()
-            self.successResultOf(first)
+            self.check_cancelled(end, self.unsent.when_drained(), self.unsent.when_drained())
+
+    def check_cancelled(self, end: Callable[[], None], first: Deferred[None], second: Deferred[None]) -> None:
+        """Let the second be cancelled by whoever waits for the first."""
+
+        def give_up(_: object) -> None:
+            second.cancel()
+
+        second.addErrback(lambda _: None)
+        first.addCallbacks(give_up, give_up)
+        end()
+        self.successResultOf(first)
 
     def test_broken(self) -> None:
         """When the connection is gone nobody waits for ever."""

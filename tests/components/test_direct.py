@@ -281,6 +281,40 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(self.cluster["a"].direct.statistics()["direct_lookups"], 1)
         self.assertEqual(self.cluster["b"].direct.statistics()["direct_lookups"], 0)
 
+    def test_new_session_behind_a_callback(self) -> None:
+        """A peer who signs in anew while a callback has a message gets it before what was sent behind it."""
+        waiting: list[Deferred[bool]] = []
+
+        def slow(ver: int, cmd: int, message: bytes, sender_id: str, receiver: User) -> Deferred[bool] | bool:
+            if waiting:
+                return True
+            waiting.append(Deferred())
+            return waiting[0]
+
+        self.cluster["b"].direct.on_receive(slow)
+        asked = [self.ann.ask(Command.DM_SEND, encode_direct("bob", b"one"))]
+        self.cluster.run(0.1)
+        bob = self.cluster["b"].sign_in("bob")
+        asked.append(self.ann.ask(Command.DM_SEND, encode_direct("bob", b"two")))
+        self.cluster.run(0.1)
+        waiting[0].callback(True)
+        self.cluster.run(1)
+        self.assertEqual([message for _, message in told(bob)], [b"one", b"two"])
+        self.assertTrue(all(self.ann.answer_to(each) is not None for each in asked))
+
+    def test_clear_behind_a_look_up(self) -> None:
+        """A last message comes behind the first one, although nobody knew yet where the peer is."""
+        found: Deferred[object] = Deferred()
+        find = self.cluster.directory.find_user
+        self.patch(self.cluster.directory, "find_user", lambda user_id: found)
+        self.ann.ask(Command.DM_SEND, encode_direct("bob", b"one"))
+        self.ann.ask(Command.DM_CLEAR, encode_direct("bob", b"bye"))
+        self.cluster.run(0.1)
+        find("bob").addCallback(found.callback)
+        self.cluster.run(0.2)
+        pushed = [(frame.cmd, decode_pushed_direct(frame.payload).message) for frame in self.bob.pushes()]
+        self.assertEqual(pushed, [(Command.DM_SEND, b"one"), (Command.DM_CLEAR, b"bye")])
+
     def test_full_link(self) -> None:
         """An outcome that no link takes is told later, so that what is sent to a peer who moves need not wait."""
         nodes, is_full = self.cluster["b"].direct._nodes, True

@@ -129,6 +129,18 @@ class DeliveryTests(SynchronousTestCase):
         self.assertEqual(self.outcomes[-2:], [(b"2", Outcome.DECLINED), (b"3", Outcome.TAKEN)])
         self.assertEqual(self.delivery.waiting_count, 0)
 
+    def test_sent_when_one_is_done(self) -> None:
+        """What is sent because one is done comes behind what waited already."""
+        first: Deferred[bool] = Deferred()
+        self.delivery.on_receive(lambda ver, cmd, message, *_: first if message == b"1" else True)
+        session = self.node.registry.find_user("bob")
+        assert session is not None
+        self.deliver(b"1")
+        self.delivery.deliver(direct(b"2"), session, lambda outcome: self.deliver(b"4"))
+        self.deliver(b"3")
+        first.callback(True)
+        self.assertEqual(self.came(), [b"1", b"2", b"3", b"4"])
+
     def test_timeout(self) -> None:
         """All callbacks of one message have lookup_timeout_seconds together; the ones behind it have their own."""
         self.ask_slowly()

@@ -260,6 +260,28 @@ class BoundTests(RoutesTestCase):
             self.cluster.run(0.2)
             self.assertEqual(self.codes(asked), [0, 0, 0])
 
+    def test_not_overtaken_behind_a_callback(self) -> None:
+        """What a callback kept until its session was over is refused like any other, with all that is behind it."""
+        answer: Deferred[bool] = Deferred()
+        self.node.direct.on_receive(lambda ver, cmd, message, *_: answer if message == b"slow" else True)
+
+        def parcel(number: int, generation: int, message: bytes) -> None:
+            sent = Direct("eve", "s" * 32, "dan", 1, Command.DM_SEND, True, message)
+            self.b.send(NodeKind.DIRECT_SEND, encode_send(Parcel(number, generation, sent)))
+
+        self.node.sign_in("dan")
+        parcel(1, 5, b"slow")
+        dan = self.node.sign_in("dan")
+        parcel(2, 5, b"queued")
+        answer.callback(True)
+        self.cluster.run(0.05)
+        parcel(3, 5, b"late")
+        parcel(4, 6, b"again")
+        self.cluster.run(0.05)
+        outcomes = [each for payload in self.b.results for each in decode_results(payload)]
+        self.assertEqual(outcomes, [(1, 1), (2, 1), (3, 1), (4, 0)])
+        self.assertEqual(told(dan), [("eve", b"again")])
+
     def test_refused_generations(self) -> None:
         """What is remembered of refused messages is bounded, and forgotten in time."""
         self.patch(direct, "MAX_REFUSED", 10)

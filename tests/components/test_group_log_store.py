@@ -71,12 +71,12 @@ class NodesHistoryTests(SynchronousTestCase):
 
         nodes, clock = Breaking("a"), HeapClock()
         store = NodesHistory(nodes, MemoryHistory(1 << 20, clock, Random(1).randrange), clock)
-        placed = [store.append(self.lobby, 0, [b"x"], LIMITS) for _ in range(900)]
+        answers = [store.append(self.lobby, 0, [b"x"], LIMITS) for _ in range(900)]
         nodes.is_broken = True
         for each in out:
             each.errback(LinkLost("b", "broken"))
-        for each in placed:
-            self.failureResultOf(each, MeshError)
+        for answer in answers:
+            self.failureResultOf(answer, MeshError)
         self.assertEqual(store._lines, {})
 
     def test_homeless(self) -> None:

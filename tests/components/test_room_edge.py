@@ -11,7 +11,7 @@ from meshrelay.components.node_post import NodePost
 from meshrelay.components.place_ids import new_place_id, node_key
 from meshrelay.components.room_asks import RoomAsks
 from meshrelay.components.room_edge import ADOPT_TRIES, RoomEdge
-from meshrelay.errors import TooManyRooms
+from meshrelay.errors import RoomTimeout, TooManyRooms
 from meshrelay.session.session import Session
 from meshrelay.testing.builders import make_session
 from meshrelay.testing.link import MemoryLink
@@ -135,10 +135,47 @@ class RoomEdgeTests(SynchronousTestCase):
         """A session that ends on its way in is told to be lost, and nothing is delivered to it."""
         done = self.adopt(self.den)
         self.ann.is_over = True
-        self.answer()
+        number = self.asked[-1].number
+        self.edge.session_closed(self.ann)
+        self.asks.answer_received("b", encode_room_answer(RoomAnswer(number, False, 0, b"\x03bob")))
         self.successResultOf(done)
         self.assertEqual(self.ops(), [RoomOp.ADOPT, RoomOp.LOST])
         self.assertEqual(self.lost(), [])
+
+    def test_over_before_it_asks_again(self) -> None:
+        """A session that ends between two asks is told to be lost: the home may let it in all the same."""
+        done = self.adopt(self.den)
+        self.advance(5.5)
+        self.ann.is_over = True
+        self.edge.session_closed(self.ann)
+        self.advance(2)
+        self.successResultOf(done)
+        self.assertEqual(self.ops(), [RoomOp.ADOPT, RoomOp.LOST])
+
+    def test_moved_before_it_is_in(self) -> None:
+        """A session that goes on before a home has answered takes that room along, and is not said to be lost."""
+        done = self.adopt(self.den, self.hall)
+        den, hall = self.asked
+        self.asks.answer_received("b", encode_room_answer(RoomAnswer(den.number, False, 0, b"\x03bob")))
+        self.assertEqual(self.edge.room_ids(self.ann), [self.den, self.hall])
+        self.ann.is_over = True
+        self.edge.session_moved(self.ann)
+        self.asks.answer_received("b", encode_room_answer(RoomAnswer(hall.number, False, 0, b"\x03bob")))
+        self.successResultOf(done)
+        self.assertEqual(self.ops(), [RoomOp.ADOPT, RoomOp.ADOPT, RoomOp.MOVED, RoomOp.MOVED])
+
+    def test_leave_without_answer(self) -> None:
+        """Who leaves and is not answered is out, here and as soon as the home hears of it, and may come in again."""
+        self.join(self.den)
+        self.answer()
+        leaving = Deferred.fromCoroutine(self.edge.leave(self.ann, self.den, b"", True))
+        self.advance(5.5)
+        self.failureResultOf(leaving, RoomTimeout)
+        self.assertEqual(self.lost(), [(self.den, "ann")])
+        again = self.join(self.den)
+        self.answer()
+        self.assertEqual(self.successResultOf(again), "bob")
+        self.assertEqual(self.ops(), [RoomOp.JOIN, RoomOp.LEAVE, RoomOp.LOST, RoomOp.JOIN])
 
     def test_moved(self) -> None:
         """A session that goes on elsewhere is said to have moved, in each of its rooms."""
