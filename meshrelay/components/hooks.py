@@ -11,6 +11,7 @@ from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
@@ -82,10 +83,29 @@ class Command:
             if type(result) is bytes:
                 return result
             return Deferred.fromCoroutine(_wait_for(result))
-        return Deferred.fromCoroutine(self._start_slowly(session, payload, reliable))
+        given_up: list[bool] = []
+        work = Deferred.fromCoroutine(self._start_slowly(session, payload, reliable, given_up))
+        if work.called:
+            return work
 
-    async def _start_slowly(self, session: ISession, payload: bytes, reliable: bool) -> bytes:
+        def give_up(_: Deferred[bytes]) -> None:
+            given_up.append(True)
+            work.cancel()
+
+        def ended(outcome: bytes | Failure) -> None:
+            # Afterwards nobody waits for it.
+            if not answer.called:
+                answer.callback(outcome)
+
+        answer: Deferred[bytes] = Deferred(give_up)
+        work.addBoth(ended)
+        return answer
+
+    async def _start_slowly(self, session: ISession, payload: bytes, reliable: bool, given_up: list[bool]) -> bytes:
         await self.run_hooks(self.before, session, payload)
+        if given_up:
+            # A hook did not heed its cancellation; the client was told that this took too long.
+            raise CancelledError
         result = self.run(session, payload, reliable)
         if isawaitable(result):
             result = await result

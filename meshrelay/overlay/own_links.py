@@ -31,8 +31,8 @@ from meshrelay.wire.overlay import ID_BYTES, Envelope, Fault
 
 __all__ = ["MAX_NAMED_KIN", "OwnLinks"]
 
-#: IDs in one message, so that it stays below the longest envelope.
-_IDS_OF_MESSAGE = 4000
+#: IDs in one message, so that it fits a frame of every link, also where each is named twice: as added and as plain.
+_IDS_OF_MESSAGE = 2500
 
 #: Neighbours of our kind that are named to a new one, and taken of one message.
 MAX_NAMED_KIN = 1000
@@ -81,6 +81,9 @@ class OwnLinks:
         self._changed: dict[bytes, bool] = {}
         #: Neighbours that have proved themselves since then.
         self._new_kin: dict[bytes, None] = {}
+        #: What could not be told, as a link took no more; as in `_changed`. It is told with the next flush.
+        self._missed: dict[Channel, dict[bytes, bool]] = {}
+        self._is_planned = False
 
     def __len__(self) -> int:
         """Channels that are proved."""
@@ -108,6 +111,7 @@ class OwnLinks:
     def closed(self, channel: Channel) -> None:
         """A channel is no more."""
         self._proved.pop(channel, None)
+        self._missed.pop(channel, None)
         peer_id = channel.peer_id
         if peer_id not in self._switch.channels and peer_id in self._announced:
             self._announced.remove(peer_id)
@@ -118,32 +122,45 @@ class OwnLinks:
         self._changed[peer_id] = is_linked
 
     def _plan_flush(self) -> None:
-        if not self._changed and not self._new_kin:
+        if not self._is_planned:
+            self._is_planned = True
             self._schedule()
 
     def flush(self) -> None:
         """Tell the proved neighbours what has changed."""
+        self._is_planned = False
         changed, self._changed = self._changed, {}
         new_kin, self._new_kin = self._new_kin, {}
-        added = [peer_id for peer_id, is_linked in changed.items() if is_linked]
-        removed = [peer_id for peer_id, is_linked in changed.items() if not is_linked]
+        missed, self._missed = self._missed, {}
         for channel in tuple(self._proved):
-            for part in _parts(removed):
-                self._tell(channel, _Message(removed=_hex(part)))
-            self._tell_added(channel, added)
+            due = {**missed.get(channel, {}), **changed}
+            if not self._tell_changes(channel, due):
+                # Nobody asks for it, and nothing else would ever say it again; twice does no harm.
+                self._missed[channel] = due
             for part in _parts(peer_id for peer_id in new_kin if peer_id != channel.peer_id):
                 self._tell(channel, _Message(kin=_hex(part)))
+        if self._missed:
+            self._plan_flush()
 
-    def _tell_added(self, channel: Channel, peer_ids: Iterable[bytes]) -> None:
+    def _tell_changes(self, channel: Channel, changes: dict[bytes, bool]) -> bool:
+        removed = [peer_id for peer_id, is_linked in changes.items() if not is_linked]
+        added = [peer_id for peer_id, is_linked in changes.items() if is_linked]
+        is_told = all(self._tell(channel, _Message(removed=_hex(part))) for part in _parts(removed))
+        return is_told and self._tell_added(channel, added)
+
+    def _tell_added(self, channel: Channel, peer_ids: Iterable[bytes]) -> bool:
+        """Name peers that are linked. False: not all of them, the link takes no more."""
         others = (peer_id for peer_id in peer_ids if peer_id != channel.peer_id)
         channels = self._switch.channels
         for part in _parts(others):
             plain = [peer_id for peer_id in part if peer_id in channels and not channels[peer_id].is_ours]
-            self._tell(channel, _Message(added=_hex(part), plain=_hex(plain)))
+            if not self._tell(channel, _Message(added=_hex(part), plain=_hex(plain))):
+                return False
+        return True
 
-    def _tell(self, channel: Channel, message: _Message, *, is_signed: bool = False) -> None:
+    def _tell(self, channel: Channel, message: _Message, *, is_signed: bool = False) -> bool:
         data = msgspec.json.encode(message)
-        self._switch.tell(channel, self._control.own_link(channel.peer_id, data, is_signed=is_signed))
+        return self._switch.tell(channel, self._control.own_link(channel.peer_id, data, is_signed=is_signed))
 
     def received(self, channel: Channel, envelope: Envelope, now: float) -> None:
         """Take what the other end of `channel` says."""
@@ -190,7 +207,9 @@ class OwnLinks:
 
     def _welcome(self, channel: Channel) -> None:
         """Tell who has just proved itself all that the others know."""
-        self._tell_added(channel, islice(self._announced, MAX_HOLDINGS))
+        known = list(islice(self._announced, MAX_HOLDINGS))
+        if not self._tell_added(channel, known):
+            self._missed[channel] = dict.fromkeys(known, True)
         kin = {other.peer_id: None for other in islice(self._proved, MAX_NAMED_KIN)}
         kin.pop(channel.peer_id, None)
         if kin:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 
 from meshrelay.overlay.errors import PeerDestroyed, UnusableData
 from meshrelay.overlay.peer import PeerMessage
@@ -46,6 +47,8 @@ class PeerRelaySocket:
     :param options: as those of `PeerRelay`, which is made with them.
     """
 
+    _log = Logger()
+
     def __init__(self, reactor: Any, **options: Any) -> None:
         self._reactor = reactor
         #: The peer underneath.
@@ -59,7 +62,7 @@ class PeerRelaySocket:
         self.peer.on_message(self._received)
 
     def on(self, event: str, callback: Callable[..., object]) -> Callable[[], None]:
-        """Call `callback` with each event of that name from now on.
+        """Call `callback` with each event of that name from now on. What it raises is logged.
 
         =============  =========================================================================
         ``message``    (bytes, `RemoteInfo`)
@@ -79,7 +82,10 @@ class PeerRelaySocket:
 
     def _emit(self, event: str, *arguments: object) -> None:
         for callback in tuple(self._callbacks[event]):
-            callback(*arguments)
+            try:
+                callback(*arguments)
+            except Exception:  # noqa: BLE001 - the program's bug must not take the event from the others
+                self._log.failure("a callback of a socket failed")
 
     def address(self) -> RemoteInfo:
         """Return this end's own address; its size is 0.

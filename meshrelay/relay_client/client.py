@@ -214,7 +214,9 @@ class RelayClient:
             self.state = ClientState.OPEN
             connecting, self._connecting = self._connecting, []
             for done in connecting:
-                done.callback(event.instance_url)
+                # One that was told may have cancelled another.
+                if not done.called:
+                    done.callback(event.instance_url)
             return
         was_open = self.is_connected
         self._connection, ended = None, self._connection
@@ -230,7 +232,8 @@ class RelayClient:
         self.state = ClientState.IDLE
         connecting, self._connecting = self._connecting, []
         for done in connecting:
-            done.errback(error)
+            if not done.called:
+                done.errback(error)
 
     def _connect_cancelled(self, done: Deferred[str]) -> None:
         if done in self._connecting:

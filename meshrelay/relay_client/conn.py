@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from meshrelay.relay.client_machine import PeerConn
@@ -93,6 +94,8 @@ class RelayConn:
 
     :ivar peer: name of the peer.
     """
+
+    _log = Logger()
 
     def __init__(self, server: ServerConnection, peer_conn: PeerConn, peer: str, clock: Any) -> None:
         self.peer = peer
@@ -206,7 +209,7 @@ class RelayConn:
         self._server.close_conn(self._peer_conn)
 
     def on_closed(self, callback: Callable[[RelayError], object]) -> None:
-        """Call back once when it is over, with the reason; at once if it is. The callback must not raise."""
+        """Call back once when it is over, with the reason; at once if it is. What it raises later is logged."""
         if self._error is not None:
             callback(self._error)
         else:
@@ -259,7 +262,10 @@ class RelayConn:
             self._transport.conn_ended(error)
         callbacks, self._closed = self._closed, []
         for callback in callbacks:
-            callback(error)
+            try:
+                callback(error)
+            except Exception:  # noqa: BLE001 - the other connections, and the owner of this one, must hear of the end too
+                self._log.failure("a callback for the end of a connection to {peer} failed", peer=self.peer)
 
     def _check_open(self) -> None:
         if self._error is not None:

@@ -204,7 +204,11 @@ class Connection:
         self._set_timer()
 
     def _conn_opened(self, peer_conn: PeerConn) -> None:
-        peer, opened = self._opening.pop(peer_conn)
+        waiting = self._opening.pop(peer_conn, None)
+        if waiting is None:
+            # Given up by whoever was told of another one that the same message opened.
+            return
+        peer, opened = waiting
         self._conns[peer_conn] = conn = RelayConn(self, peer_conn, peer, self._reactor)
         opened.callback(conn)
 

@@ -157,9 +157,11 @@ class RelayManager:
         """
         try:
             home = self._connected_home()
+            # Raises as well in the moment in which the connection to it ends.
+            is_home = canonical_url(address) == canonical_url(home.server_instance_url)
         except RelayClientNotConnected as error:
             return fail(error)
-        if canonical_url(address) == canonical_url(home.server_instance_url):
+        if is_home:
             return home.open_conn(peer, timeout_seconds)
         return self._foreign.open_conn(address, peer, server_ip, timeout_seconds)
 

@@ -94,6 +94,8 @@ class RelayQuic(DatagramProtocol):
         self._quic.send_datagram_frame(message)
         if self._flushing is None:
             self._flushing = self._reactor.callLater(0, self._flush)
+        # Now and not when it is flushed: who writes until it has to wait would never let that happen.
+        self._tell_flow()
 
     def close(self) -> Deferred[None]:
         """See `RelayLink`."""

@@ -80,7 +80,9 @@ class Waiting(Generic[T, R]):
     def _fail_all(self, error: Exception) -> None:
         calls, self._calls = self._calls, deque()
         for _, done in calls:
-            done.errback(error)
+            # One that failed may have cancelled another.
+            if not done.called:
+                done.errback(error)
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None

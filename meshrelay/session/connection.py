@@ -359,7 +359,9 @@ class Connection:
         self._open(outcome)
 
     def greet(self) -> None:
-        """Push what a HELLO would have been answered."""
+        """Push what a HELLO would have been answered; who is not signed in yet is told then."""
+        if self._entry is not None:
+            self._entry = self._entry._replace(greets=True)
         if self._outcome is not None:
             body = welcome_of(self._outcome, self._reception.facts)
             self.link.send_frame(encode_push(CORE_VER, CoreCommand.HELLO, body))
@@ -478,13 +480,10 @@ class Connection:
         done = self._reception.dispatcher.dispatch(session, frame)
         if done is not None:
             self._is_busy = True
-            done.addCallback(self._command_done)
-
-    def _command_done(self, _: None) -> None:
-        self._is_busy = False
-        self._run_pending()
+            done.addCallback(lambda _: self._run_pending())
 
     def _run_pending(self) -> None:
+        self._is_busy = False
         while self._pending and not self._is_busy and self._state is State.OPEN:
             frame = self._pending.popleft()
             if frame.ver == CORE_VER:

@@ -29,7 +29,6 @@ from meshrelay.fanout.turn import Turn
 from meshrelay.interfaces import IDownlink
 from meshrelay.machine.reliability import (
     Closed,
-    Connected,
     Finished,
     MessageReceived,
     PeerFinished,
@@ -362,10 +361,14 @@ class UdpLink:
             finally:
                 self._answers_by_data = answers_by_data
 
-    def _take_frames(self, content: bytes, is_data: bool) -> None:
+    def _keep_apart(self, is_data: bool) -> None:
+        """What comes now came this way; do what was kept of the other one, so that it is answered there."""
         if is_data is not self._is_data_kept:
             self.read_ended()
             self._is_data_kept = is_data
+
+    def _take_frames(self, content: bytes, is_data: bool) -> None:
+        self._keep_apart(is_data)
         answers_by_data, self._answers_by_data = self._answers_by_data, is_data
         try:
             self._frames_received(content)
@@ -412,12 +415,11 @@ class UdpLink:
         self._take_events(machine)
 
     def _take_events(self, machine: ReliabilityMachine) -> None:
+        if self._held and not self._is_reading_paused:
+            self._keep_apart(is_data=False)
         while self._held and not self._is_reading_paused and self.connection is not None:
             self.connection.run_received(run_of_one(self._held.popleft()))
-        while not self._is_reading_paused:
-            event = machine.next_event()
-            if event is None:
-                break
+        while not self._is_reading_paused and (event := machine.next_event()) is not None:
             match event:
                 case MessageReceived(data):
                     self._take_frames(data, is_data=False)
@@ -432,8 +434,6 @@ class UdpLink:
                     self._run_machine()
                     self._end()
                     return
-                case Connected():
-                    pass
         if self._state is _State.CLOSING and self._close_packet is not None and not machine.buffered_bytes:
             # GOODBYE has arrived, and with it everything else.
             self._reset()

@@ -7,6 +7,7 @@ from typing import Any
 from meshrelay.overlay.links import MAX_HOLDINGS
 from meshrelay.overlay.own_links import MAX_NAMED_KIN
 from meshrelay.overlay.signing import sign
+from meshrelay.testing.overlay_links import MemoryOverlayLink
 from meshrelay.testing.overlay_network import RawEnd
 from meshrelay.wire.overlay import DataType
 from tests.overlay.peer_kit import PeerCase, challenges, own_link_messages, own_message, prove
@@ -130,6 +131,41 @@ class ProofTests(PeerCase):
 
 class HoldingsTests(PeerCase):
     """Who is linked to whom."""
+
+    def test_long_list_of_plain_ones(self) -> None:
+        """A list of peers of npm's package, each of which is named twice, goes in parts that fit a frame."""
+        end = self.proved_end(self.raw(is_own=True))
+        javascript = self.raw().linked(self.url)
+        channels = self.hub.peer._switch.channels
+        channel, plain = channels[end.peer.peer_id], channels[javascript.peer.peer_id]
+        ids = [bytes.fromhex(peer_id) for peer_id in hexes(1, 4000)]
+        channels.update(dict.fromkeys(ids, plain))
+        self.hub.peer._own_links._tell_added(channel, ids)
+        for peer_id in ids:
+            del channels[peer_id]
+        self.run_on(0.1)
+        self.assertEqual(self.dropped("too_large_for_link"), 0)
+        self.assertEqual(len(set(named(end, "plain")) & set(hexes(1, 4000))), 4000)
+
+    def test_told_when_there_is_room(self) -> None:
+        """What did not fit a link that is busy is told when there is room again."""
+        end = self.proved_end(self.raw(is_own=True))
+        gone = self.raw().linked(self.url)
+        self.run_on(0.5)
+        assert isinstance(end.link, MemoryOverlayLink)
+        end.link.is_reading = False
+        link = self.hub.peer.channels[end.peer.peer_id].link
+        for size in (200_000, 100):
+            while link.send(b"x" * size):
+                pass
+        gone.link.close()
+        come = self.raw().linked(self.url)
+        self.run_on(1)
+        self.assertGreater(self.dropped("link_too_slow"), 0)
+        end.link.is_reading = True
+        self.run_on(1)
+        self.assertEqual(named(end, "removed"), [gone.peer.peer_id.hex()])
+        self.assertIn(come.peer.peer_id.hex(), named(end, "added"))
 
     def test_told(self) -> None:
         """Who proves itself hears whom the peer is linked to, then what changes, a moment later."""

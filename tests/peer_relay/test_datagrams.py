@@ -39,6 +39,16 @@ class SocketTestCase(SynchronousTestCase):
 class SendTests(SocketTestCase):
     """From one socket to the other."""
 
+    def test_failing_callback(self) -> None:
+        """A callback that raises is logged, and the others are told all the same."""
+        later: list[bytes] = []
+        self.last.on("message", lambda data, sender: 1 // 0)
+        self.last.on("message", lambda data, sender: later.append(data))
+        self.first.send_nowait(b"x", 0, self.last.peer.id)
+        self.assertEqual(self.received(), [b"x"])
+        self.assertEqual(later, [b"x"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_datagram(self) -> None:
         """Bytes come as they were sent, with the sender's ID, its port, and their number."""
         self.first.bind(4321)

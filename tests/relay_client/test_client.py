@@ -8,12 +8,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from meshrelay.relay.auth import HmacTokens
 from meshrelay.relay.errors import (
     ConnAlreadyExists,
+    ConnClosed,
     OpenCancelled,
     OpenTimedOut,
     PayloadTooLarge,
     RelayClientNotConnected,
 )
 from meshrelay.relay_client.client import ClientState
+from meshrelay.relay_client.conn import RelayConn
 from meshrelay.relay_client.errors import RelayConnectFailed
 from meshrelay.relay_client.options import RelayOptions, TransportMode
 from meshrelay.relay_client.token_store import SecretTokens
@@ -27,6 +29,52 @@ class RelayClientTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.relays = MemoryRelays()
         self.server = self.relays.add_server()
+
+    def test_bad_end_of_conn(self) -> None:
+        """What a callback for the end of a connection raises is logged; the client hears of its own end."""
+        lost: list[str] = []
+        client = self.relays.connected("alice")
+        self.relays.connected("bob")
+        client.on_disconnect(lost.append)
+        self.relays.conn(client, "bob").on_closed(lambda _: 1 // 0)
+        self.relays.links[0].cut()
+        self.assertEqual((lost, client.is_connected), ([HOME], False))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_first_of_two(self) -> None:
+        """Whoever gets one peer may give up another that came in the same message."""
+        client = self.relays.connected("alice")
+        bob, carol = client.open_conn("bob"), client.open_conn("carol")
+        opened: list[str] = []
+
+        def first(conn: RelayConn) -> None:
+            opened.append(conn.peer)
+            carol.cancel()
+
+        bob.addCallback(first)
+        self.relays.settle()
+        for name in ("bob", "carol"):
+            self.relays.client(name).connect()
+        self.relays.settle()
+        self.assertEqual(opened, ["bob"])
+        self.failureResultOf(carol, ConnClosed)
+        self.assertTrue(client.is_connected)
+
+    def test_cancel_in_callback(self) -> None:
+        """One call that ends may cancel another; those behind it end as well."""
+        self.relays.hanging.add("rel://slow:80")
+        client = self.relays.client("alice", "rel://slow:80")
+        first, second, third = [client.connect() for _ in range(3)]
+        first.addErrback(lambda _: second.cancel())
+        client.close()
+        self.failureResultOf(second, CancelledError)
+        self.failureResultOf(third, RelayClientNotConnected)
+        client = self.relays.client("alice")
+        one, two, three = [client.connect() for _ in range(3)]
+        one.addCallback(lambda _: two.cancel())
+        self.relays.settle()
+        self.failureResultOf(two, CancelledError)
+        self.assertEqual(self.successResultOf(three), HOME)
 
     def test_connect(self) -> None:
         """Connecting gives the server's name for itself; a second call and one meanwhile give the same."""

@@ -45,6 +45,23 @@ class RelayManagerTests(SynchronousTestCase):
         self.relays.settle()
         self.assertFalse(manager.is_ready)
 
+    def test_open_at_the_end(self) -> None:
+        """Who opens a connection again in the moment in which it ends is told; the home relay comes back anyway."""
+        manager = self.serving()
+        home = self.relays.links[-1]
+        self.relays.connected("bob")
+        opened = manager.open_conn(HOME, "bob")
+        self.relays.settle()
+        again: list[Any] = []
+        self.successResultOf(opened).on_closed(lambda _: again.append(manager.open_conn(HOME, "bob")))
+        home.cut()
+        self.relays.settle()
+        self.failureResultOf(again[0], RelayClientNotConnected)
+        self.assertFalse(manager.is_ready)
+        self.relays.advance(1.6)
+        self.assertTrue(manager.is_ready)
+        manager.close()
+
     def test_serve(self) -> None:
         """Serving finds a home relay, by which others find this peer."""
         manager = self.serving()

@@ -272,6 +272,8 @@ class RelayQuicTests(SynchronousTestCase):
         link = self.open()
         for _ in range(200):
             link.send(bytes(1000))
+        # In the same turn: who writes until it has to wait gives the reactor no other.
+        self.assertEqual(self.receiver.told, ["paused"])
         self.reactor.advance(0)
         self.assertEqual(self.receiver.told, ["paused"])
         for _ in range(100):

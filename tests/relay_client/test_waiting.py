@@ -17,6 +17,14 @@ class WaitingTests(SynchronousTestCase):
         self.clock = Clock()
         self.waiting: Waiting[int, str] = Waiting(self.clock)
 
+    def test_cancel_in_callback(self) -> None:
+        """A call that fails may cancel another; those behind it fail as well."""
+        calls = [self.waiting.add(number) for number in range(3)]
+        calls[0].addErrback(lambda _: calls[1].cancel())
+        self.waiting.end(ValueError())
+        self.failureResultOf(calls[1], CancelledError)
+        self.failureResultOf(calls[2], ValueError)
+
     def test_order(self) -> None:
         """They are taken in the order in which they came; a cancelled one is not."""
         calls = [self.waiting.add(number) for number in range(3)]

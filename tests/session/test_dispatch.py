@@ -179,6 +179,30 @@ class WaitingCommandTests(DispatchTestCase):
         late.callback(b"too late")
         self.assertEqual((len(self.link.received), self.clock.getDelayedCalls()), (1, []))
 
+    def test_hook_goes_on(self) -> None:
+        """A command is not run once its client was told that it took too long, whatever a hook makes of that."""
+        late: Deferred[None] = Deferred()
+        ran: list[bytes] = []
+
+        async def stubborn(ver: int, cmd: int, payload: bytes, user: User) -> None:
+            try:
+                await self.result
+            except CancelledError:
+                await late
+
+        def run(session: ISession, payload: bytes, reliable: bool) -> bytes:
+            ran.append(payload)
+            return b""
+
+        self.register(run).add_before(stubborn)
+        done = self.call()
+        assert done is not None
+        self.clock.advance(10.0)
+        self.successResultOf(done)
+        self.assertEqual(self.refusal()[:2], (Status.ERROR, 6))
+        late.callback(None)
+        self.assertEqual((ran, len(self.link.received), self.clock.getDelayedCalls()), ([], 1, []))
+
     def test_slow_hook(self) -> None:
         """A hook that does not answer in time is code 6 as well: nobody refused anything."""
         waiting: Deferred[None] = Deferred()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -336,6 +337,21 @@ class ReliableTests(SynchronousTestCase):
         """Payloads of application pushes that came by the stream."""
         return [frame.payload for frame in messages(self.client) if frame.ver == 2 and frame.status == Status.PUSH]
 
+    def test_syn_while_the_session_is_fetched(self) -> None:
+        """Who sends SYN while its session is on its way is welcomed when that has come."""
+        kit = UdpKit(set_up=Answers().setup)
+        first = kit.client()
+        first.send_data()
+        client = kit.client(resume=first.sid.hex())
+        coming: Deferred[None] = Deferred()
+        self.patch(kit.node.reception, "arrivals", SimpleNamespace(fetch=lambda identity, sid: coming))
+        client.send_data()
+        client.connect()
+        self.assertEqual(messages(client), [])
+        coming.callback(None)
+        client.exchange()
+        self.assertEqual([frame.cmd for frame in messages(client)][:1], [CoreCommand.HELLO])
+
     def test_welcome(self) -> None:
         """The first thing that comes is what a HELLO would have been answered."""
         first = messages(self.client)[0]
@@ -602,6 +618,20 @@ class PauseTests(SynchronousTestCase):
         """Send slow commands by the stream, each large enough to be a packet of its own."""
         for number in range(count):
             self.machine.send_message(encode_frame(2, 1, SLOW, number + 1, bytes(1000)))
+
+    def test_held_requests_are_answered_by_the_stream(self) -> None:
+        """Requests of the stream that had to wait are answered there, although DATA came meanwhile."""
+        slow = encode_frame(2, 1, SLOW, 1, b"")
+        direct = [encode_frame(1, 1, Command.DM_SEND, number, encode_direct("bob", b"")) for number in range(2, 8)]
+        self.machine.send_message(slow + b"".join(direct))
+        self.client.exchange()
+        self.client.send_data()
+        self.assertEqual([frame.cmd for frame in self.client.frames()], [CoreCommand.PING])
+        self.answers.waiting.pop(0).callback(b"")
+        self.assertEqual(self.client.frames(), [])
+        self.client.exchange(40)
+        answered = [frame.request_id for frame in messages(self.client) if frame.request_id]
+        self.assertEqual(answered, list(range(1, 8)))
 
     def test_window(self) -> None:
         """While the node does not take messages the client's window closes: the rest waits at the client."""
