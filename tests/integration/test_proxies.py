@@ -229,7 +229,9 @@ class Promises:
             "/%61dmin/groups",
             "/direct/ann",
         ]
-        self.assertEqual({path: self.get(path)[0] for path in paths}, dict.fromkeys(paths, 404))
+        statuses = {path: self.get(path)[0] for path in paths}
+        # A path that cannot be decoded may be refused as such.
+        self.assertEqual([path for path, status in statuses.items() if status not in (400, 404)], [])
 
     def test_relay(self) -> None:
         """/relay is the relay's WebSocket."""
