@@ -6,7 +6,7 @@ fire, and a reactor timer for each would cost memory and a heap operation for ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from heapq import heappop, heappush
 from inspect import isawaitable
@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["Alarm", "Alarms", "in_time", "result_of", "start", "stop_reactor"]
+__all__ = ["Alarm", "Alarms", "fire_all", "in_time", "let_go", "result_of", "start", "stop_reactor"]
 
 T = TypeVar("T")
 
@@ -42,20 +42,47 @@ async def result_of(result: object) -> object:
     return await result if isawaitable(result) else result
 
 
-def in_time(work: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
-    """Fire with what `work` gives; after `seconds` it is cancelled, and this fails with Twisted's TimeoutError.
+def let_go(work: Deferred[T], cancelled: Callable[[], object] | None = None) -> Deferred[T]:
+    """Fire with what `work` gives. Who cancels this cancels `work`, and waits no more whatever becomes of that.
 
-    That also where it goes on: a coroutine may catch its cancellation and wait for something else, for ever perhaps.
+    A coroutine may catch its cancellation and wait for something else, for ever perhaps.
+
+    :param cancelled: called before `work` is cancelled.
     """
-    answer: Deferred[T] = Deferred(lambda _: work.cancel())
+
+    def give_up(_: Deferred[T]) -> None:
+        if cancelled is not None:
+            cancelled()
+        work.cancel()
 
     def ended(outcome: T | Failure) -> None:
         # Afterwards nobody waits for it.
         if not answer.called:
             answer.callback(outcome)
 
+    answer: Deferred[T] = Deferred(give_up)
     work.addBoth(ended)
-    return answer.addTimeout(seconds, clock)
+    return answer
+
+
+def in_time(work: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
+    """Fire with what `work` gives; after `seconds` it is cancelled as by `let_go`, and this fails with Twisted's
+    TimeoutError."""
+    return let_go(work).addTimeout(seconds, clock)
+
+
+def fire_all(waiting: Iterable[Deferred[T]], outcome: T | Exception) -> None:
+    """Fire all of `waiting` but those that are cancelled meanwhile, by whoever hears of another one.
+
+    :param outcome: an exception: they fail.
+    """
+    for done in waiting:
+        if done.called:
+            continue
+        if isinstance(outcome, Exception):
+            done.errback(outcome)
+        else:
+            done.callback(outcome)
 
 
 def stop_reactor(reactor: Any) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.background import Alarm, Alarms, in_time, start, stop_reactor
+from meshrelay.background import Alarm, Alarms, fire_all, in_time, start, stop_reactor
 
 
 class StartTests(SynchronousTestCase):
@@ -193,6 +193,28 @@ class InTimeTests(SynchronousTestCase):
         self.failureResultOf(self.answer, CancelledError)
         self.assertTrue(self.work.called)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class FireAllTests(SynchronousTestCase):
+    """Several who wait for the same."""
+
+    def fire(self, outcome: str | Exception) -> Deferred[str]:
+        """Tell three, of whom the first gives up the second; return the third."""
+        first, second, third = (Deferred[str](lambda _: None) for _ in range(3))
+
+        def give_up(_: object) -> None:
+            second.cancel()
+
+        first.addCallbacks(give_up, give_up)
+        second.addErrback(lambda _: None)
+        fire_all([first, second, third], outcome)
+        self.successResultOf(first)
+        return third
+
+    def test_cancelled_by_another(self) -> None:
+        """Who hears of it may give up another one; those behind it hear of it all the same."""
+        self.assertEqual(self.successResultOf(self.fire("done")), "done")
+        self.failureResultOf(self.fire(KeyError()), KeyError)
 
 
 class StopTests(SynchronousTestCase):

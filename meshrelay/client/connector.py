@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from meshrelay.background import fire_all
 from meshrelay.client.address import NodeAddress
 from meshrelay.client.errors import ConnectFailed, NotConnected, SignInRefused
 from meshrelay.client.events import Connected, Disconnected, Event
@@ -329,9 +330,7 @@ class Connector:
         self._online_since = self._reactor.seconds()
         connecting, self._connecting = self._connecting, []
         self._tell(connected)
-        for done in connecting:
-            if not done.called:
-                done.callback(connected)
+        fire_all(connecting, connected)
 
     def _be_offline(self, event: Disconnected) -> None:
         if self.state is ConnectorState.ONLINE:
@@ -361,9 +360,7 @@ class Connector:
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         connecting, self._connecting = self._connecting, []
-        for done in connecting:
-            if not done.called:
-                done.errback(error)
+        fire_all(connecting, error)
 
     def _drop_link(self, is_abort: bool) -> Deferred[None]:
         self._ears.stop()

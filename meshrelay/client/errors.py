@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshrelay.errors import CommandError, DeliveryError, ErrorCode, MeshRelayError
+from meshrelay.errors import (
+    CommandError,
+    DeliveryError,
+    ErrorCode,
+    MeshRelayError,
+    NodeDraining,
+    NodeOffline,
+    RateLimited,
+    TimedOut,
+)
 from meshrelay.model import Status
 
 __all__ = [
@@ -82,6 +91,10 @@ class SignInRefused(ConnectFailed):
     def __init__(self, url: str, close_code: int | None, text: str) -> None:
         self.close_code = close_code
         super().__init__(url, text if close_code is None else f"{close_code} {text}")
+
+
+#: Refusals that say nothing about what was asked: it may be taken in a moment.
+PASSING = (TimedOut, RateLimited, NodeDraining, NodeOffline, TooManyPending, UnsentFull)
 
 
 def _classes_by_code() -> dict[int, type[CommandError]]:

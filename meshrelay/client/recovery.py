@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from meshrelay.client.errors import TooManyPending, UnsentFull
+from meshrelay.client.errors import PASSING
 from meshrelay.client.events import (
     Connected,
     Disconnected,
@@ -31,12 +31,8 @@ from meshrelay.errors import (
     GroupNotFound,
     MalformedPayload,
     MessageTooLarge,
-    NodeDraining,
-    NodeOffline,
     NotMember,
-    RateLimited,
     RemoteProtocolError,
-    TimedOut,
 )
 from meshrelay.model import Presence
 from meshrelay.wire.commands import Command
@@ -58,9 +54,6 @@ AGAIN_SECONDS = 1.0
 
 #: Questions at one time after a break: nodes close connections that are refused too much.
 MAX_ASKING = 16
-
-#: Refusals that say nothing about the group.
-_PASSING = (TimedOut, RateLimited, NodeDraining, NodeOffline, TooManyPending, UnsentFull)
 
 
 class _Watch:
@@ -116,8 +109,8 @@ class GroupRecovery:
 
         def failed(failure: Failure) -> Failure:
             if self.positions.place_of(group_id) is not place:
-                pass
-            elif not self.positions.is_joined(group_id):
+                return failure
+            if not self.positions.is_joined(group_id):
                 # Another join, made meanwhile, may still be answered.
                 if not self.positions.is_asked(group_id):
                     self.forget(group_id)
@@ -279,7 +272,7 @@ class GroupRecovery:
         asked.addCallbacks(answered, failed)
 
     def _failed(self, failure: Failure, give_up: Callable[[], object]) -> None:
-        if failure.check(*_PASSING) is not None:
+        if failure.check(*PASSING) is not None:
             if self._retry is None:
                 self._retry = self._reactor.callLater(AGAIN_SECONDS, self._try_again)
         elif failure.check(DeliveryError) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from meshrelay.background import fire_all
 from meshrelay.client.errors import NotConnected, UnsentFull
 
 __all__ = ["Unsent"]
@@ -61,16 +62,11 @@ class Unsent:
 
     def resume(self) -> None:
         """The transport has caught up."""
-        for done in self._restart():
-            # One may be cancelled by who hears of another.
-            if not done.called:
-                done.callback(None)
+        fire_all(self._restart(), None)
 
     def broken(self) -> None:
         """The connection is gone, with what waited."""
-        for done in self._restart():
-            if not done.called:
-                done.errback(NotConnected())
+        fire_all(self._restart(), NotConnected())
 
     def _restart(self) -> list[Deferred[None]]:
         self._is_paused = False

@@ -54,13 +54,13 @@ from meshrelay.wire.group_node import (
 )
 from meshrelay.wire.node_kinds import NodeKind
 
-__all__ = ["GroupNodes", "GroupRegister", "GroupSpreadRules", "GroupSurroundings"]
+__all__ = ["ASK_LATER_SECONDS", "GroupNodes", "GroupRegister", "GroupSpreadRules", "GroupSurroundings"]
 
 #: Groups of one node whose members came, but not yet the GROUP_HOLD behind them.
 MAX_MEMBER_LISTS = 64
 
-#: From a question or answer that a full queue refused to the next one.
-ASK_AGAIN_SECONDS = 1.0
+#: From a question or answer that a full queue refused, or the loss of casts, to the next question.
+ASK_LATER_SECONDS = 1.0
 
 #: Members of one such list.
 MAX_LISTED_MEMBERS = 1_000_000
@@ -263,22 +263,25 @@ class GroupNodes:
             return
         spread.asked.add(node_id)
         if not self._say_hold(group, spread, node_id, True, 0):
-            self._ask_later(group, spread, node_id)
+            # The queue is full: until the two know of each other neither gets what the other says.
+            self.ask_later(group, node_id)
 
-    def ask_anew(self, group: LiveGroup, node_id: str) -> None:
+    def ask_later(self, group: LiveGroup, node_id: str) -> None:
         """See `HolderBook`."""
-        self.spread_of(group).asked.discard(node_id)
-        self._ask(group, node_id)
+        spread = self.spread_of(group)
+        if node_id in spread.ask_later:
+            return
+        spread.ask_later.add(node_id)
 
-    def _ask_later(self, group: LiveGroup, spread: Spread, node_id: str) -> None:
-        """The queue is full: until the two know of each other neither gets what the other says."""
-
-        def ask_again() -> None:
+        def ask() -> None:
             is_there = self._table.find(group.id) is group and group.spread is spread
-            if is_there and node_id in self._nodes.known():
-                self.ask_anew(group, node_id)
+            if is_there and node_id in spread.ask_later:
+                spread.ask_later.discard(node_id)
+                if node_id in self._nodes.known():
+                    spread.asked.discard(node_id)
+                    self._ask(group, node_id)
 
-        self._alarms.call_later(ASK_AGAIN_SECONDS, ask_again)
+        self._alarms.call_later(ASK_LATER_SECONDS, ask)
 
     def _say_hold(self, group: LiveGroup, spread: Spread, node_id: str, asks: bool, of_hold: int) -> bool:
         """False: not all of it was taken."""
@@ -367,7 +370,7 @@ class GroupNodes:
             for user_id, _, _ in members:
                 self._table.forget_moved(group, user_id)
         if hold.asks and not self._say_hold(group, spread, node_id, False, hold.hold):
-            self._ask_later(group, spread, node_id)
+            self.ask_later(group, node_id)
         self._receiver.take_contents(group, holder, contents)
         for other in hold.holders:
             if other != self._nodes.node_id and other not in spread.holders:
@@ -411,6 +414,7 @@ class GroupNodes:
     def drop_holder(self, group: LiveGroup, spread: Spread, node_id: str) -> None:
         """See `HolderBook`."""
         spread.asked.discard(node_id)
+        spread.ask_later.discard(node_id)
         spread.early.pop(node_id, None)
         holder = spread.holders.pop(node_id, None)
         if holder is not None:

@@ -37,9 +37,6 @@ from meshrelay.wire.group_node import (
 
 __all__ = ["EARLY_SECONDS", "GroupReceiver", "HolderBook"]
 
-#: From the loss of casts to the question who the members of their node are: more may be lost in a moment.
-DOUBT_SECONDS = 1.0
-
 #: What came of a node that never said that it holds the group is forgotten after this.
 EARLY_SECONDS = 10.0
 
@@ -53,8 +50,8 @@ class HolderBook(Protocol):
     def introduce(self, group: LiveGroup, node_id: str) -> None:
         """A node seems to hold the group: ask it."""
 
-    def ask_anew(self, group: LiveGroup, node_id: str) -> None:
-        """Have a holder say again who its members are."""
+    def ask_later(self, group: LiveGroup, node_id: str) -> None:
+        """Ask a node in a moment, and once, whether it holds the group and who its members are."""
 
     def drop_holder(self, group: LiveGroup, spread: Spread, node_id: str) -> None:
         """A node does not hold the group any more."""
@@ -144,19 +141,12 @@ class GroupReceiver:
             self._log.warn("{count} casts of {node} in a group are lost", count=lost, node=holder.node_id)
             if group.log is not None:
                 group.log.check()
-            if not holder.is_doubted:
-                # Members of it may have come or gone by what is lost.
-                holder.is_doubted = True
-                self._alarms.call_later(DOUBT_SECONDS, lambda: self._ask_anew(group, holder))
+            # Members of it may have come or gone by what is lost, and more may be lost in a moment.
+            self._book.ask_later(group, holder.node_id)
         if group.spread is not None and group.spread.holders.get(holder.node_id) is holder:
             self._caster.ask_if_missing(group.spread, holder)
         if malformed is not None:
             raise malformed
-
-    def _ask_anew(self, group: LiveGroup, holder: Holder) -> None:
-        holder.is_doubted = False
-        if group.holders.get(holder.node_id) is holder:
-            self._book.ask_anew(group, holder.node_id)
 
     def _take_entry(self, group: LiveGroup, holder: Holder, entry_type: int, data: bytes) -> None:
         if entry_type in (EntryType.FRAMES, EntryType.UNRELIABLE):

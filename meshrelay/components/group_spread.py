@@ -45,7 +45,7 @@ class RemoteMember(NamedTuple):
 class Holder:
     """Another node that holds the group."""
 
-    __slots__ = ("incoming", "is_asking", "is_doubted", "lost_count", "members", "node_id")
+    __slots__ = ("incoming", "is_asking", "lost_count", "members", "node_id")
 
     def __init__(self, node_id: str, incoming: Incoming) -> None:
         self.node_id = node_id
@@ -55,8 +55,6 @@ class Holder:
         self.is_asking = False
         #: Casts of it that are lost, as far as they were counted.
         self.lost_count = 0
-        #: Its members may be others, and are about to be asked for.
-        self.is_doubted = False
 
 
 class SpreadWriter(Protocol):
@@ -77,6 +75,7 @@ class Spread:
     :ivar holders: by node ID.
     :ivar early: node ID -> what came of a node that has not said yet that it holds the group.
     :ivar asked: nodes that were asked whether they hold the group and have not answered.
+    :ivar ask_later: nodes that are about to be asked.
     """
 
     __slots__ = (
@@ -87,6 +86,7 @@ class Spread:
         "_pending_bytes",
         "_turn",
         "_writer",
+        "ask_later",
         "asked",
         "early",
         "group_id",
@@ -104,6 +104,7 @@ class Spread:
         self.holders: dict[str, Holder] = {}
         self.early: dict[str, Incoming] = {}
         self.asked: set[str] = set()
+        self.ask_later: set[str] = set()
         self._turn = turn
         self._writer = writer
         self._entries: list[bytes] = []

@@ -11,8 +11,8 @@ from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
 
+from meshrelay.background import let_go
 from meshrelay.errors import CommandError, Refused
 from meshrelay.interfaces import Hook, ISession
 from meshrelay.wire.frame import FrameRun
@@ -85,21 +85,7 @@ class Command:
             return Deferred.fromCoroutine(_wait_for(result))
         given_up: list[bool] = []
         work = Deferred.fromCoroutine(self._start_slowly(session, payload, reliable, given_up))
-        if work.called:
-            return work
-
-        def give_up(_: Deferred[bytes]) -> None:
-            given_up.append(True)
-            work.cancel()
-
-        def ended(outcome: bytes | Failure) -> None:
-            # Afterwards nobody waits for it.
-            if not answer.called:
-                answer.callback(outcome)
-
-        answer: Deferred[bytes] = Deferred(give_up)
-        work.addBoth(ended)
-        return answer
+        return work if work.called else let_go(work, lambda: given_up.append(True))
 
     async def _start_slowly(self, session: ISession, payload: bytes, reliable: bool, given_up: list[bool]) -> bytes:
         await self.run_hooks(self.before, session, payload)

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from meshrelay.background import fire_all
 from meshrelay.directory.errors import DirectoryUnavailable
 from meshrelay.directory.options import DirectoryOptions
 from meshrelay.directory.redis_dial import CONNECT_ERRORS, RedisConnection
@@ -168,13 +169,11 @@ class RedisLink:
 
     def _serve_waiting(self, connection: RedisConnection) -> None:
         waiting, self._waiting = self._waiting, {}
-        for waiter in waiting:
-            waiter.callback(connection.protocol)
+        fire_all(waiting, connection.protocol)
 
     def _fail_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        for waiter in waiting:
-            waiter.errback(DirectoryUnavailable(self._why_down))
+        fire_all(waiting, DirectoryUnavailable(self._why_down))
 
     def _call_ended(self, result: Any) -> Any:
         self._pending -= 1

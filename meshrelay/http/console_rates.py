@@ -60,9 +60,8 @@ class GroupRates:
         self._counts: dict[str, _Count] = {}
         self._is_counting = False
         self._asked_at = 0.0
-        #: What was told last, and when; None: nothing was since `start`.
-        self._told: dict[str, GroupRate] = {}
-        self._told_at: float | None = None
+        #: What was told at that moment; None: nothing was since `start`.
+        self._told: dict[str, GroupRate] | None = None
         table.when_made(self._made)
         table.when_discarded(self._discarded)
 
@@ -75,7 +74,7 @@ class GroupRates:
             return
         self._is_counting = True
         self._asked_at = self._clock.seconds()
-        self._told_at = None
+        self._told = None
         for group in islice(self._table, MAX_COUNTED):
             self._made(group)
 
@@ -100,10 +99,10 @@ class GroupRates:
         Who asks within `LEAST_SECONDS` of another reader is told the same as that one.
         """
         now = self._clock.seconds()
-        if self._told_at is not None and 0 <= now - self._told_at < LEAST_SECONDS:
+        elapsed = now - self._asked_at
+        if self._told is not None and 0 <= elapsed < LEAST_SECONDS:
             return self._told
-        self._told_at = now
-        elapsed = max(now - self._asked_at, 0.001)
+        elapsed = max(elapsed, 0.001)
         self._asked_at = now
         busy = sorted((each for each in self._counts.values() if each.messages), key=lambda each: -each.messages)
         rates = {}

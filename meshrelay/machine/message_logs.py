@@ -132,15 +132,10 @@ class MessageLogs:
         self._drop_old(log, now)
         max_entries, max_bytes = bounds
         first = max(after + 1, log.first)
-        entries: list[_Entry] = []
-        size = 0
-        for index in range(first - log.first, min(len(log.items), first - log.first + max_entries)):
-            entry = log.items[index][1]
-            size += len(entry)
-            if size > max_bytes and entries:
-                break
-            entries.append(entry)
-        return LogPage(log.epoch, log.head, first, tuple(entries))
+        begin = first - log.first
+        entries = [log.items[index][1] for index in range(begin, min(len(log.items), begin + max_entries))]
+        count = count_fitting(entries, max_entries, max_bytes)
+        return LogPage(log.epoch, log.head, first, tuple(entries[:count]))
 
     def _log_of(self, group_id: str, known_epoch: int, new_epoch: int) -> _Log:
         log = self._logs.get(group_id)

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from meshrelay.background import result_of, start
+from meshrelay.background import fire_all, result_of, start
 from meshrelay.relay.client_machine import Connected, Disconnected
 from meshrelay.relay.errors import RelayClientNotConnected, RelayEnd, RelayError
 from meshrelay.relay_client.conn import RelayConn
@@ -213,10 +213,7 @@ class RelayClient:
         if isinstance(event, Connected):
             self.state = ClientState.OPEN
             connecting, self._connecting = self._connecting, []
-            for done in connecting:
-                # One that was told may have cancelled another.
-                if not done.called:
-                    done.callback(event.instance_url)
+            fire_all(connecting, event.instance_url)
             return
         was_open = self.is_connected
         self._connection, ended = None, self._connection
@@ -231,9 +228,7 @@ class RelayClient:
     def _be_idle(self, error: Exception) -> None:
         self.state = ClientState.IDLE
         connecting, self._connecting = self._connecting, []
-        for done in connecting:
-            if not done.called:
-                done.errback(error)
+        fire_all(connecting, error)
 
     def _connect_cancelled(self, done: Deferred[str]) -> None:
         if done in self._connecting:

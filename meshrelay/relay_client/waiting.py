@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 
+from meshrelay.background import fire_all
 from meshrelay.relay_client.errors import DeadlinePassed, TooManyWaiting
 
 __all__ = ["MAX_WAITING", "Waiting"]
@@ -79,10 +80,7 @@ class Waiting(Generic[T, R]):
 
     def _fail_all(self, error: Exception) -> None:
         calls, self._calls = self._calls, deque()
-        for _, done in calls:
-            # One that failed may have cancelled another.
-            if not done.called:
-                done.errback(error)
+        fire_all((done for _, done in calls), error)
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None

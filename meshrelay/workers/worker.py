@@ -65,15 +65,16 @@ class Leash(Protocol):
 
     def say_ready(self, places: Mapping[str, str]) -> None:
         """Tell the supervisor that clients can come."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.write(msgspec.json.encode(ReadyWorker(dict(places))) + b"\n")
+        self._say(msgspec.json.encode(ReadyWorker(dict(places))))
 
     def say_alive(self) -> None:
         """Tell the supervisor that this process comes round."""
+        self._say(BEAT.encode())
+
+    def _say(self, line: bytes) -> None:
         transport: Any = self.transport
         if transport is not None:
-            transport.write(BEAT.encode() + b"\n")
+            transport.write(line + b"\n")
 
     def _line_received(self, line: str) -> None:
         command = self._commands.get(line)

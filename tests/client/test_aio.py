@@ -26,6 +26,17 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
         runner.run(coroutine)
 
 
+async def _signed_in() -> tuple[Client, MemoryNode]:
+    """A client, and the node in memory that it is signed in at."""
+    client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
+    client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
+    connecting = asyncio.create_task(client.connect())
+    await asyncio.sleep(0)
+    node.end.welcome()
+    await connecting
+    return client, node
+
+
 class ClientTests(SynchronousTestCase):
     """The facade."""
 
@@ -100,12 +111,7 @@ class ClientTests(SynchronousTestCase):
         """Direct messages of several tasks go out without waiting for each other, and each gets its own result."""
 
         async def main() -> None:
-            client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
-            client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
-            connecting = asyncio.create_task(client.connect())
-            await asyncio.sleep(0)
-            node.end.welcome()
-            await connecting
+            client, node = await _signed_in()
             events = client.events()
             sends = [client.send_direct("bob", b"1"), client.send_direct("eve", b"2"), client.clear_direct("bob", b"3")]
             sent = asyncio.gather(*sends, client.send_direct("", b"4"), return_exceptions=True)
@@ -130,12 +136,7 @@ class ClientTests(SynchronousTestCase):
         """Rooms are made, joined, listed, spoken in and left by coroutines."""
 
         async def main() -> None:
-            client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
-            client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
-            connecting = asyncio.create_task(client.connect())
-            await asyncio.sleep(0)
-            node.end.welcome()
-            await connecting
+            client, node = await _signed_in()
             room_id = "r" * 52
             calls: list[tuple[int, Coroutine[Any, Any, object], bytes, object]] = [
                 (100, client.create_room(max_members=2), room_id.encode(), room_id),
@@ -158,12 +159,7 @@ class ClientTests(SynchronousTestCase):
         """A change that comes behind the list it changes is told when the program has the list, not before."""
 
         async def main() -> None:
-            client, node = Client("tcp://127.0.0.1:1", "ann"), MemoryNode()
-            client._client = TwistedClient(client._reactor, "tcp://127.0.0.1:1", "ann", opener=node.open)
-            connecting = asyncio.create_task(client.connect())
-            await asyncio.sleep(0)
-            node.end.welcome()
-            await connecting
+            client, node = await _signed_in()
             told: list[object] = []
             end = client.on(DirectMessageReceived, told.append)
 

@@ -6,8 +6,8 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from meshrelay.components.group_nodes import ASK_AGAIN_SECONDS
-from meshrelay.components.group_receive import DOUBT_SECONDS, EARLY_SECONDS
+from meshrelay.components.group_nodes import ASK_LATER_SECONDS
+from meshrelay.components.group_receive import EARLY_SECONDS
 from meshrelay.components.group_spread import Spread
 from meshrelay.config.schema import Config, GroupConfig
 from meshrelay.machine import sequence
@@ -81,7 +81,7 @@ class FullLinkTests(ReceiveTestCase):
         self.make_full()
         self.stranger.cast("a", self.lobby, 1, message(b"one"))
         self.full.restore()
-        self.cluster.run(ASK_AGAIN_SECONDS + 0.5)
+        self.cluster.run(ASK_LATER_SECONDS + 0.5)
         (asked,) = self.stranger.holds_heard()
         self.assertTrue(asked.asks)
 
@@ -90,7 +90,7 @@ class FullLinkTests(ReceiveTestCase):
         self.make_full()
         self.stranger.say_hold("a", self.lobby, asks=True)
         self.full.restore()
-        self.cluster.run(ASK_AGAIN_SECONDS + 0.5)
+        self.cluster.run(ASK_LATER_SECONDS + 0.5)
         self.assertEqual([asked.asks for asked in self.stranger.holds_heard()], [True])
 
 
@@ -213,7 +213,7 @@ class HeldTests(ReceiveTestCase):
         self.cast(4, message(b"four"))
         self.stranger.holds_heard()
         self.stranger.send("a", NodeKind.GROUP_SKIP, encode_skip(self.lobby.encode(), 1, 4))
-        self.cluster.run(DOUBT_SECONDS + 0.5)
+        self.cluster.run(ASK_LATER_SECONDS + 0.5)
         (asked,) = self.stranger.holds_heard()
         self.assertTrue(asked.asks)
         self.stranger.say_hold("a", self.lobby, 5, of_hold=asked.hold, members=(("cid", "s2", False),))

@@ -116,6 +116,16 @@ class RedisLinkTests(SynchronousTestCase):
         self.assertEqual(self.redis.connections, [])
         self.assertEqual(self.changes, [False])
 
+    def test_cancelled_by_another(self) -> None:
+        """A call that fails may give up another that waits for the connection; those behind it fail as well."""
+        self.redis.answers[b"INFO"] = lambda _: None
+        calls = [self.ping() for _ in range(3)]
+        calls[1].addErrback(lambda _: None)
+        calls[0].addErrback(lambda _: calls[1].cancel())
+        self.redis.turn(2.1)
+        self.failureResultOf(calls[2], DirectoryUnavailable)
+        self.assertEqual(self.link.statistics()["pending"], 0)
+
     def test_too_many(self) -> None:
         """The number of calls that wait has a bound; one more fails at once, and is counted."""
         self.up()

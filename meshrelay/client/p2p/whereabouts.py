@@ -14,20 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 
-from meshrelay.client.errors import TooManyPending, UnsentFull
+from meshrelay.client.errors import PASSING
 from meshrelay.client.links import PeerSocket
 from meshrelay.client.p2p.local_addresses import local_addresses
 from meshrelay.client.p2p.options import P2POptions
 from meshrelay.client.p2p.sockets import PeerSockets
-from meshrelay.errors import (
-    CommandError,
-    DeliveryError,
-    MalformedPayload,
-    NodeDraining,
-    RateLimited,
-    RemoteProtocolError,
-    TimedOut,
-)
+from meshrelay.errors import CommandError, DeliveryError, MalformedPayload, RemoteProtocolError
 from meshrelay.machine.nat_kind import MappingObserver
 from meshrelay.wire.addresses import UdpAddress, make_address
 from meshrelay.wire.link_commands import decode_public_address, encode_addresses
@@ -38,9 +30,6 @@ __all__ = ["NetworkView", "Whereabouts"]
 #: How often it is seen whether the socket is another one, and which sockets may be closed.
 _CARE_SECONDS = 2.0
 
-
-#: Why a node could not be told just now. After a break it is told again anyway.
-_PASSING = (TimedOut, RateLimited, NodeDraining, TooManyPending, UnsentFull)
 
 #: A node does not tell an address before the client has proved to be there, which takes a round trip after a move.
 _ASK_AGAIN_SECONDS = (0.0, 0.05, 0.2, 0.5, 1.0)
@@ -92,7 +81,7 @@ class Whereabouts:
         self._needed = needed
         self._moved = moved
         self._local_port = 0
-        #: The node could not be told just now.
+        #: The node could not be told just now. After a break it is told again anyway.
         self._is_owed = False
         self._care: IDelayedCall | None = None
 
@@ -116,7 +105,7 @@ class Whereabouts:
         for delay in (*_ASK_AGAIN_SECONDS, None):
             try:
                 answer = await self._ask(encode_addresses(self.local()))
-            except _PASSING:
+            except PASSING:
                 self._is_owed = True
                 raise
             try:
